@@ -1,0 +1,441 @@
+//! The settings of a job: defaults, then the file's SET statements, then what the command line says.
+
+use crate::error::{Error, Result};
+use crate::sql::options::OptionSpec;
+use crate::sql::refusal::{did_you_mean, refuse};
+use crate::sql::values::{self, Kind};
+use crate::sql::{Place, Script};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+/// Everything about a job that is not a table or a query.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// `pipeline.name`; the file's name without `.sql` where it is not set.
+    pub name: String,
+    /// `execution.checkpointing.interval`: how often an epoch is committed.
+    pub checkpoint_interval: Duration,
+    /// `execution.checkpointing.dir`: where epochs are kept.
+    pub checkpoint_dir: String,
+    /// `parallelism.default`; not set means one lane for each core.
+    pub parallelism: Option<usize>,
+    /// `table.exec.source.idle-timeout`; nothing where it is 0, which switches it off.
+    pub idle_timeout: Option<Duration>,
+    /// `tributary.max-future`: how far ahead of the clock an event time may be.
+    pub max_future: Duration,
+    /// `tributary.memory`, in bytes.
+    pub memory: u64,
+    /// `tributary.dead-letters.path`, where the dead-letter table lies if not in its usual place.
+    pub dead_letters_path: Option<String>,
+    /// `tributary.alignment.max-drift`: how far ahead of the slowest source another may run.
+    pub max_drift: Duration,
+    /// What was set and changes nothing, each with its place.
+    pub warnings: Vec<String>,
+}
+
+/// Every setting that is known.
+pub const SETTINGS: &[OptionSpec] = &[
+    OptionSpec::new(
+        "pipeline.name",
+        Kind::Text,
+        "the job's name; without it, the file's",
+    ),
+    OptionSpec::new(
+        "execution.checkpointing.interval",
+        Kind::Duration,
+        "how often results are committed and become visible",
+    )
+    .default("10 s"),
+    OptionSpec::new(
+        "execution.checkpointing.dir",
+        Kind::Text,
+        "where checkpoints are kept: a path, file:// or s3://; without it, ./checkpoints/ and the job's name",
+    ),
+    OptionSpec::new(
+        "state.checkpoints.dir",
+        Kind::Text,
+        "the older name of execution.checkpointing.dir",
+    ),
+    OptionSpec::new(
+        "execution.checkpointing.mode",
+        Kind::OneOf(&["EXACTLY_ONCE", "AT_LEAST_ONCE"]),
+        "",
+    )
+    .default("EXACTLY_ONCE")
+    .only("EXACTLY_ONCE", "every result is exactly once"),
+    OptionSpec::new(
+        "execution.runtime-mode",
+        Kind::OneOf(&["streaming", "batch", "automatic"]),
+        "",
+    )
+    .default("streaming")
+    .only("streaming", "use --bounded to read to the end and stop"),
+    OptionSpec::new("table.local-time-zone", Kind::Text, "the session's zone")
+        .default("UTC")
+        .only(
+            "UTC",
+            "other zones are not supported yet: convert where the table is read",
+        ),
+    OptionSpec::new(
+        "parallelism.default",
+        Kind::Integer,
+        "how many lanes; without it, one for each core",
+    ),
+    OptionSpec::new(
+        "table.exec.source.idle-timeout",
+        Kind::Duration,
+        "after this long at its end without a row, a partition holds nobody back (0: never)",
+    )
+    .default("30 s"),
+    OptionSpec::new("pipeline.auto-watermark-interval", Kind::Duration, "")
+        .no_effect("each row makes a watermark"),
+    OptionSpec::new(
+        "tributary.max-future",
+        Kind::Duration,
+        "a row whose event time is further ahead of the clock is a dead letter",
+    )
+    .default("1 d"),
+    OptionSpec::new(
+        "tributary.memory",
+        Kind::Size,
+        "memory for queues, state and open files",
+    )
+    .default("512 MB"),
+    OptionSpec::new(
+        "tributary.dead-letters.path",
+        Kind::Text,
+        "where the dead-letter table lies; without it, dead_letters beside the tables written",
+    ),
+    OptionSpec::new(
+        "tributary.alignment.max-drift",
+        Kind::Duration,
+        "how far ahead of the slowest source another may run, in event time",
+    )
+    .default("5 min"),
+    OptionSpec::new(
+        "table.exec.sink.not-null-enforcer",
+        Kind::OneOf(&["ERROR", "DROP"]),
+        "",
+    )
+    .default("ERROR")
+    .only("ERROR", "filter with WHERE column IS NOT NULL"),
+    OptionSpec::new(
+        "table.exec.sink.type-length-enforcer",
+        Kind::OneOf(&["IGNORE", "TRIM_PAD", "ERROR"]),
+        "",
+    )
+    .default("IGNORE")
+    .only("IGNORE", "lengths of columns are not enforced"),
+    OptionSpec::not_yet(
+        "table.exec.state.ttl",
+        "windows and interval joins forget by event time, so that nothing has to expire",
+    ),
+    OptionSpec::not_yet("table.exec.legacy-cast-behaviour", "leave it out"),
+    OptionSpec::not_yet(
+        "execution.savepoint.path",
+        "a job goes on from its own checkpoints",
+    ),
+    OptionSpec::not_yet(
+        "execution.state-recovery.path",
+        "a job goes on from its own checkpoints",
+    ),
+    OptionSpec::new("table.exec.mini-batch.*", Kind::Text, "")
+        .no_effect("rows always travel in batches"),
+    OptionSpec::new("table.optimizer.*", Kind::Text, "").no_effect("there is one optimiser"),
+    OptionSpec::new("table.dml-sync", Kind::Text, "").no_effect("a job's statements run as one"),
+    OptionSpec::new("sql-client.*", Kind::Text, "").no_effect("there is no SQL client"),
+    OptionSpec::new("state.backend*", Kind::Text, "").no_effect("state has one kind of store"),
+    OptionSpec::new("state.savepoints.dir", Kind::Text, "").no_effect("there are no savepoints"),
+    OptionSpec::new("execution.checkpointing.timeout", Kind::Text, "")
+        .no_effect("only interval, dir and mode of checkpoints can be set"),
+    OptionSpec::new("execution.checkpointing.min-pause", Kind::Text, "")
+        .no_effect("only interval, dir and mode of checkpoints can be set"),
+    OptionSpec::new(
+        "execution.checkpointing.max-concurrent-checkpoints",
+        Kind::Text,
+        "",
+    )
+    .no_effect("only interval, dir and mode of checkpoints can be set"),
+    OptionSpec::new("execution.checkpointing.num-retained", Kind::Text, "")
+        .no_effect("only interval, dir and mode of checkpoints can be set"),
+    OptionSpec::new(
+        "execution.checkpointing.externalized-checkpoint-retention",
+        Kind::Text,
+        "",
+    )
+    .no_effect("only interval, dir and mode of checkpoints can be set"),
+    OptionSpec::new(
+        "execution.checkpointing.tolerable-failed-checkpoints",
+        Kind::Text,
+        "",
+    )
+    .no_effect("only interval, dir and mode of checkpoints can be set"),
+    OptionSpec::new("execution.checkpointing.unaligned.enabled", Kind::Text, "")
+        .no_effect("only interval, dir and mode of checkpoints can be set"),
+    OptionSpec::new("execution.checkpointing.incremental", Kind::Text, "")
+        .no_effect("only interval, dir and mode of checkpoints can be set"),
+    OptionSpec::new("execution.checkpointing.storage", Kind::Text, "")
+        .no_effect("only interval, dir and mode of checkpoints can be set"),
+    OptionSpec::new("execution.checkpointing.savepoint-dir", Kind::Text, "")
+        .no_effect("only interval, dir and mode of checkpoints can be set"),
+    OptionSpec::new("execution.target", Kind::Text, "").no_effect("there is no cluster"),
+    OptionSpec::new("restart-strategy*", Kind::Text, "")
+        .no_effect("failures that may pass are tried again; for the rest there is the supervisor"),
+    OptionSpec::new("pipeline.max-parallelism", Kind::Integer, "")
+        .no_effect("state can move to any number of lanes"),
+    OptionSpec::new("pipeline.object-reuse", Kind::Text, "").no_effect("rows are no objects"),
+    OptionSpec::new("pipeline.operator-chaining*", Kind::Text, "")
+        .no_effect("operators without keys are always chained"),
+    OptionSpec::new("jobmanager.*", Kind::Text, "").no_effect("there is no cluster"),
+    OptionSpec::new("taskmanager.*", Kind::Text, "").no_effect("there is no cluster"),
+];
+
+impl Settings {
+    /// The settings of a job file, with `overrides` (`-D key=value`, in their order) before those of the file.
+    pub fn from_script(script: &Script, overrides: &[(String, String)]) -> Result<Settings> {
+        let mut settings = Raw {
+            path: &script.path,
+            values: BTreeMap::new(),
+            warnings: Vec::new(),
+        };
+        for setting in &script.settings {
+            settings.set(&setting.key, &setting.value, Some(setting.place))?;
+        }
+        for (key, value) in overrides {
+            settings.set(key, value, None)?;
+        }
+        settings.typed()
+    }
+}
+
+/// Values that were checked one by one, by the key of their declaration.
+struct Raw<'a> {
+    path: &'a str,
+    values: BTreeMap<&'static str, (String, Option<Place>)>,
+    warnings: Vec<String>,
+}
+
+impl Raw<'_> {
+    fn set(&mut self, key: &str, value: &str, place: Option<Place>) -> Result<()> {
+        let Some(spec) = SETTINGS.iter().find(|spec| spec.covers(key)) else {
+            let known = SETTINGS
+                .iter()
+                .map(|spec| spec.key)
+                .filter(|key| !key.contains('*'));
+            let near = crate::sql::refusal::nearest(key, known.clone());
+            let hint = match near {
+                Some(_) => did_you_mean(key, known),
+                None => "docs/sql.md lists the settings".to_owned(),
+            };
+            return Err(self.refuse(place, &format!("there is no setting '{key}'"), &hint));
+        };
+        let (value, warning) = spec
+            .check(key, value)
+            .map_err(|(message, hint)| self.refuse(place, &message, &hint))?;
+        if let Some(warning) = warning {
+            self.warnings.push(match place {
+                Some(place) => format!("{}:{place}: {warning}", self.path),
+                None => format!("-D {key}: {warning}"),
+            });
+        }
+        // The two names of one setting are one setting, so that an override of either wins.
+        let name = if spec.key == "state.checkpoints.dir" {
+            "execution.checkpointing.dir"
+        } else {
+            spec.key
+        };
+        if let (Some(_), Some((_, Some(before)))) = (place, self.values.get(name)) {
+            return Err(self.refuse(
+                place,
+                &format!("'{name}' is set twice"),
+                &format!("it is also set at {before}, by one of its names"),
+            ));
+        }
+        self.values.insert(name, (value, place));
+        Ok(())
+    }
+
+    fn refuse(&self, place: Option<Place>, message: &str, hint: &str) -> Error {
+        match place {
+            Some(place) => refuse(self.path, place, message, hint),
+            None => Error::job(format!("-D: {message}\n  hint: {hint}")),
+        }
+    }
+
+    fn text(&self, key: &str) -> Option<&str> {
+        match self.values.get(key) {
+            Some((value, _)) => Some(value),
+            None => SETTINGS.iter().find(|spec| spec.key == key)?.default,
+        }
+    }
+
+    /// A duration that was checked, or has a default that the tests check.
+    fn duration(&self, key: &str) -> Result<Duration> {
+        self.text(key)
+            .and_then(values::duration)
+            .ok_or_else(|| Error::bug(format!("the setting {key} has no duration")))
+    }
+
+    fn typed(self) -> Result<Settings> {
+        let name = match self.text("pipeline.name") {
+            Some(name) => name.to_owned(),
+            None => file_name(self.path),
+        };
+        let place = |key| self.values.get(key).and_then(|(_, place)| *place);
+        let checkpoint_interval = self.duration("execution.checkpointing.interval")?;
+        if checkpoint_interval.is_zero() {
+            let key = "execution.checkpointing.interval";
+            return Err(self.refuse(
+                place(key),
+                &format!("'{key}' cannot be 0"),
+                "results become visible with each checkpoint",
+            ));
+        }
+        let parallelism = self.text("parallelism.default").and_then(values::integer);
+        if parallelism == Some(0) {
+            let key = "parallelism.default";
+            return Err(self.refuse(
+                place(key),
+                &format!("'{key}' cannot be 0"),
+                "leave it out: there is a lane for each core then",
+            ));
+        }
+        let memory = self.text("tributary.memory").and_then(values::size);
+        Ok(Settings {
+            checkpoint_interval,
+            checkpoint_dir: match self.text("execution.checkpointing.dir") {
+                Some(dir) => dir.to_owned(),
+                None => format!("./checkpoints/{name}"),
+            },
+            parallelism: parallelism.and_then(|lanes| usize::try_from(lanes).ok()),
+            idle_timeout: Some(self.duration("table.exec.source.idle-timeout")?)
+                .filter(|timeout| !timeout.is_zero()),
+            max_future: self.duration("tributary.max-future")?,
+            memory: memory.ok_or_else(|| Error::bug("the setting tributary.memory has no size"))?,
+            dead_letters_path: self.text("tributary.dead-letters.path").map(str::to_owned),
+            max_drift: self.duration("tributary.alignment.max-drift")?,
+            warnings: self.warnings,
+            name,
+        })
+    }
+}
+
+/// The name of a job that does not name itself.
+fn file_name(path: &str) -> String {
+    let stem = Path::new(path)
+        .file_stem()
+        .map(|stem| stem.to_string_lossy().into_owned());
+    stem.filter(|stem| !stem.is_empty())
+        .unwrap_or_else(|| "job".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::parse;
+
+    fn settings(sql: &str, overrides: &[(&str, &str)]) -> Result<Settings> {
+        let script = parse("jobs/a.b.sql", sql, &|_| None)?;
+        let overrides: Vec<_> = overrides
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
+        Settings::from_script(&script, &overrides)
+    }
+
+    #[test]
+    fn defaults_need_no_setting() {
+        let settings = settings("", &[]).unwrap();
+        assert_eq!(
+            settings,
+            Settings {
+                name: "a.b".to_owned(),
+                checkpoint_interval: Duration::from_secs(10),
+                checkpoint_dir: "./checkpoints/a.b".to_owned(),
+                parallelism: None,
+                idle_timeout: Some(Duration::from_secs(30)),
+                max_future: Duration::from_secs(86_400),
+                memory: 512 << 20,
+                dead_letters_path: None,
+                max_drift: Duration::from_secs(300),
+                warnings: Vec::new(),
+            }
+        );
+    }
+
+    #[test]
+    fn the_command_line_wins() {
+        let settings = settings(
+            "SET 'state.checkpoints.dir' = '/a'; SET 'parallelism.default' = '2'; SET 'tributary.memory' = '1 gb';
+             SET 'table.exec.source.idle-timeout' = '0'; SET 'execution.runtime-mode' = 'STREAMING';",
+            &[("parallelism.default", "3"), ("execution.checkpointing.dir", "/b")],
+        )
+        .unwrap();
+        assert_eq!(settings.checkpoint_dir, "/b");
+        assert_eq!(settings.parallelism, Some(3));
+        assert_eq!(settings.memory, 1 << 30);
+        assert_eq!(settings.idle_timeout, None);
+    }
+
+    #[test]
+    fn what_has_no_effect_is_said() {
+        let settings = settings(
+            "SET 'pipeline.auto-watermark-interval' = '1 s';",
+            &[("table.optimizer.join-reorder-enabled", "true")],
+        )
+        .unwrap();
+        assert_eq!(
+            settings.warnings,
+            [
+                "jobs/a.b.sql:1:1: 'pipeline.auto-watermark-interval' has no effect: each row makes a watermark",
+                "-D table.optimizer.join-reorder-enabled: 'table.optimizer.join-reorder-enabled' has no effect: there is one optimiser",
+            ]
+        );
+    }
+
+    #[test]
+    fn bad_settings_are_refused() {
+        for (sql, overrides, expected) in [
+            (
+                "\nSET 'pipeline.nam' = 'x'",
+                None,
+                "jobs/a.b.sql:2:1: there is no setting 'pipeline.nam'\n  hint: did you mean 'pipeline.name'?",
+            ),
+            (
+                "SET 'table.local-time-zone' = 'Europe/Berlin'",
+                None,
+                "jobs/a.b.sql:1:1: 'table.local-time-zone' can only be 'UTC'\n  hint: other zones are not supported yet: convert where the table is read",
+            ),
+            (
+                "SET 'execution.runtime-mode' = 'batch'",
+                None,
+                "jobs/a.b.sql:1:1: 'execution.runtime-mode' can only be 'streaming'\n  hint: use --bounded to read to the end and stop",
+            ),
+            (
+                "SET 'execution.checkpointing.interval' = '0 s'",
+                None,
+                "jobs/a.b.sql:1:1: 'execution.checkpointing.interval' cannot be 0\n  hint: results become visible with each checkpoint",
+            ),
+            (
+                "SET 'table.exec.state.ttl' = '1 d'",
+                None,
+                "jobs/a.b.sql:1:1: 'table.exec.state.ttl' is an option of Flink's that Tributary does not have yet\n  \
+                 hint: windows and interval joins forget by event time, so that nothing has to expire",
+            ),
+            (
+                "SET 'state.checkpoints.dir' = '/a';\nSET 'execution.checkpointing.dir' = '/b'",
+                None,
+                "jobs/a.b.sql:2:1: 'execution.checkpointing.dir' is set twice\n  hint: it is also set at 1:1, by one of its names",
+            ),
+            (
+                "",
+                Some(("tributary.memory", "much")),
+                "-D: 'much' is not a value for 'tributary.memory'\n  hint: it has to be a size, for example '128 MB'",
+            ),
+        ] {
+            let overrides: Vec<_> = overrides.into_iter().collect();
+            assert_eq!(settings(sql, &overrides).unwrap_err().to_string(), expected);
+        }
+    }
+}

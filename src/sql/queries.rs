@@ -1,0 +1,388 @@
+//! Queries: Flink's syntax, as sqlparser's tree that DataFusion can plan.
+//!
+//! What the planner gets, beyond plain SQL:
+//!
+//! - **Names** are as written; upper and lower case differ, so plan with
+//!   `datafusion.sql_parser.enable_ident_normalization = false`.
+//! - **Window table functions.** `FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' MINUTE [, offset])) [AS a]`, with
+//!   or without named arguments, with or without the outer `TABLE(..)`, is always
+//!   `TableFactor::TableFunction { expr: Expr::Function, alias }`. The function's name is one identifier, `TUMBLE` in upper case, and
+//!   its arguments are unnamed, `FunctionArg::Unnamed(FunctionArgExpr::Expr(..))`, three or four of them:
+//!   0. the table, view or CTE: `Expr::Identifier` (from `TABLE t`);
+//!   1. the time column: `Expr::Function` named `DESCRIPTOR` with one unnamed argument, an `Expr::Identifier`;
+//!   2. the size: `Expr::Interval`;
+//!   3. the offset, where given: `Expr::Interval`.
+//!
+//!   [`tumble`] takes this form apart: `tumble(&TableFactor) -> Option<Tumble { table, time, size_ms, offset_ms, alias }>`.
+//! - **Intervals** are `Expr::Interval` with a quoted value and one unit and nothing else: `INTERVAL '1:30' MINUTE TO SECOND` has
+//!   become `INTERVAL '90' SECOND`, and `INTERVAL '1-2' YEAR TO MONTH` `INTERVAL '14' MONTH`.
+//! - **Types** in CAST, TRY_CAST and typed literals are `ast::DataType::Custom` that only
+//!   [`types::of_ast`](crate::sql::types::of_ast) can read (call it from a `TypePlanner`); its text is Flink's, for messages.
+//!   `TIMESTAMP '2024-01-01 00:00:00.123'` is a `TypedString` with such a type, its precision from the literal's digits.
+//! - **TIMESTAMPDIFF and TIMESTAMPADD** are ordinary functions whose first argument is a text literal: `'SECOND'`, `'MINUTE'`,
+//!   `'HOUR'`, `'DAY'`, `'WEEK'`, `'MONTH'`, `'QUARTER'`, `'YEAR'` (`SQL_TSI_` taken off, upper case).
+//! - **EXTRACT, SUBSTRING, TRIM, POSITION, OVERLAY, FLOOR(x), CEIL(x)** are sqlparser's own forms: DataFusion hands them to its
+//!   `ExprPlanner`s.
+//! - `ARRAY[..]` is `Expr::Array`, `a[1]` and `row.field` are what sqlparser makes of them.
+//!
+//! What is not in this list of forms is refused here, at its place, so that DataFusion never sees it: ORDER BY, LIMIT, DISTINCT,
+//! OVER, set operations but UNION ALL, sub-queries in expressions, USING and NATURAL, and whatever sqlparser knows and Flink does not.
+//! Spans are places in the job file as the user wrote it.
+
+use super::Place;
+use super::allowed::Allowed;
+use super::intervals;
+use super::refusal::{Parsed, Refusal};
+use super::syntax::{Walk, is_word, read};
+use datafusion::sql::sqlparser::ast::{
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName,
+    ObjectNamePart, Query, TableAlias, TableFactor, VisitMut,
+};
+use datafusion::sql::sqlparser::parser::Parser;
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
+use std::ops::ControlFlow;
+
+/// A query in the form of this module, and what it reads.
+pub struct Read {
+    pub query: Box<Query>,
+    /// The tables and views, each where it is named; no CTEs.
+    pub relations: Vec<(String, Place)>,
+}
+
+/// A tumbling window as it stands in a FROM clause.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tumble<'a> {
+    pub table: &'a Ident,
+    pub time: &'a Ident,
+    pub size_ms: i64,
+    pub offset_ms: i64,
+    pub alias: Option<&'a TableAlias>,
+}
+
+/// Takes a tumbling window apart; nothing for any other member of a FROM clause.
+pub fn tumble(factor: &TableFactor) -> Option<Tumble<'_>> {
+    let TableFactor::TableFunction {
+        expr: Expr::Function(function),
+        alias,
+    } = factor
+    else {
+        return None;
+    };
+    let args = positional(function)?;
+    let [
+        Expr::Identifier(table),
+        Expr::Function(descriptor),
+        size,
+        rest @ ..,
+    ] = args.as_slice()
+    else {
+        return None;
+    };
+    let [Expr::Identifier(time)] = positional(descriptor)?[..] else {
+        return None;
+    };
+    let offset_ms = match rest {
+        [offset] => intervals::milliseconds(offset)?,
+        _ => 0,
+    };
+    let size_ms = intervals::milliseconds(size)?;
+    Some(Tumble {
+        table,
+        time,
+        size_ms,
+        offset_ms,
+        alias: alias.as_ref(),
+    })
+}
+
+/// Reads the query that the rest of a statement is.
+pub fn parse(parser: &mut Parser) -> Parsed<Read> {
+    let place = parser.here();
+    refuse_phrases(parser)?;
+    if parser.sees("VALUES") {
+        return Err(Refusal::new(place, "VALUES is not supported")
+            .hint("rows come from a table: see the connectors 'datagen' and 'filesystem'"));
+    }
+    let begins = parser.peek_token_ref().token == Token::LParen;
+    if !begins && !parser.sees("SELECT") && !parser.sees("WITH") {
+        return parser.unexpected("SELECT");
+    }
+    let mut query = match parser.parse_query() {
+        Ok(query) => query,
+        Err(error) => {
+            let refusal = parser.refusal(&error);
+            return Err(innermost_failure(parser).unwrap_or(refusal));
+        }
+    };
+    let mut allowed = Allowed::new(place);
+    if let ControlFlow::Break(refusal) = query.visit(&mut allowed) {
+        return Err(refusal);
+    }
+    Ok(Read {
+        query,
+        relations: allowed.into_relations(),
+    })
+}
+
+/// Reads an expression of CREATE TABLE.
+pub fn parse_expr(parser: &mut Parser) -> Parsed<Expr> {
+    let place = parser.here();
+    let mut expr = parser.expr()?;
+    match expr.visit(&mut Allowed::new(place)) {
+        ControlFlow::Break(refusal) => Err(refusal),
+        ControlFlow::Continue(()) => Ok(expr),
+    }
+}
+
+/// Syntax of Flink's that sqlparser cannot read, or drops: found by its words, before anything is read.
+const REFUSED_PHRASES: &[(&str, &str, &str)] = &[
+    ("MATCH_RECOGNIZE", "MATCH_RECOGNIZE is not supported", ""),
+    (
+        "FOR SYSTEM_TIME",
+        "temporal joins (FOR SYSTEM_TIME AS OF) are not supported",
+        "an interval join finds the rows of a time range: a.ts BETWEEN b.ts AND b.ts + INTERVAL '1' HOUR",
+    ),
+    (
+        "GROUPING SETS",
+        "GROUPING SETS are not supported",
+        "write one INSERT for each grouping",
+    ),
+    ("LATERAL", "LATERAL is not supported", ""),
+    (
+        "TABLESAMPLE",
+        "TABLESAMPLE is not supported",
+        "filter with WHERE",
+    ),
+    ("QUALIFY", "QUALIFY is not supported", ""),
+    ("WITHIN GROUP", "WITHIN GROUP is not supported", ""),
+    (
+        "EMIT",
+        "EMIT is not supported",
+        "a window fires once, when the watermark passes its end",
+    ),
+];
+
+fn refuse_phrases(parser: &Parser) -> Parsed<()> {
+    let tokens: Vec<_> = rest(parser).collect();
+    for (at, token) in tokens.iter().enumerate() {
+        for (phrase, message, hint) in REFUSED_PHRASES {
+            let words = phrase.split(' ').enumerate();
+            let sees = |(n, word): (usize, &str)| {
+                tokens
+                    .get(at + n)
+                    .is_some_and(|token: &&TokenWithSpan| is_word(token, word))
+            };
+            // Behind a dot or AS it is somebody's name.
+            let is_name =
+                at > 0 && (tokens[at - 1].token == Token::Period || is_word(tokens[at - 1], "AS"));
+            if !is_name && words.clone().all(sees) && !is_column(&tokens, at, phrase) {
+                return Err(Refusal::new(token.span, *message).hint(*hint));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A single word that is not reserved in Flink can be a column: it is syntax only where another word follows.
+fn is_column(tokens: &[&TokenWithSpan], at: usize, phrase: &str) -> bool {
+    phrase == "EMIT"
+        && !tokens
+            .get(at + 1)
+            .is_some_and(|next| matches!(next.token, Token::Word(_)))
+}
+
+/// What is still to be read, up to the end of the statement.
+fn rest<'p>(parser: &'p Parser) -> impl Iterator<Item = &'p TokenWithSpan> {
+    let start = match parser.get_current_index() {
+        0 if std::ptr::eq(parser.peek_token_ref(), parser.token_at(0)) => 0,
+        current => current + 1,
+    };
+    (start..)
+        .map(|index| parser.token_at(index))
+        .take_while(|token| token.token != Token::EOF)
+}
+
+/// sqlparser reads a FROM clause in several ways and reports the last one that failed, which is seldom the one that was meant. So
+/// each sub-query is read alone, and the failure of the innermost one is reported.
+fn innermost_failure(parser: &Parser) -> Option<Refusal> {
+    let tokens: Vec<_> = (0..)
+        .map(|index| parser.token_at(index))
+        .take_while(|token| token.token != Token::EOF)
+        .collect();
+    let begins = |at: &usize| {
+        tokens[*at].token == Token::LParen
+            && tokens
+                .get(at + 1)
+                .is_some_and(|next| is_word(next, "SELECT") || is_word(next, "WITH"))
+    };
+    let mut failure: Option<(usize, Refusal)> = None;
+    for begin in (0..tokens.len()).rev().filter(begins) {
+        let Some(end) = closing(&tokens, begin) else {
+            continue;
+        };
+        let inner = tokens[begin + 1..end]
+            .iter()
+            .map(|token| (*token).clone())
+            .collect();
+        let read = read(inner, tokens[end].span.into(), |parser| {
+            parser
+                .parse_query()
+                .map_err(|error| parser.refusal(&error))?;
+            match parser.peek_token_ref().token {
+                Token::EOF => Ok(()),
+                _ => parser.unexpected("')'"),
+            }
+        });
+        if let Err(refusal) = read
+            && failure.as_ref().is_none_or(|(kept, _)| *kept > end)
+        {
+            failure = Some((begin, refusal));
+        }
+    }
+    failure.map(|(_, refusal)| refusal)
+}
+
+/// The parenthesis that closes the one at `open`.
+fn closing(tokens: &[&TokenWithSpan], open: usize) -> Option<usize> {
+    let mut depth = 0usize;
+    for (at, token) in tokens.iter().enumerate().skip(open) {
+        match token.token {
+            Token::LParen => depth += 1,
+            Token::RParen => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return Some(at);
+        }
+    }
+    None
+}
+
+/// Brings a window function into the form that this module promises, and gives the table that it reads.
+pub(super) fn normalise_window(function: &mut Function, place: Place) -> Parsed<(String, Place)> {
+    const FORM: &str = "write TABLE(TUMBLE(TABLE t, DESCRIPTOR(time), INTERVAL '1' MINUTE))";
+    let name = function_name(&function.name).map(|name| name.value.to_ascii_uppercase());
+    match name.as_deref() {
+        Some("TUMBLE") => {}
+        Some(other @ ("HOP" | "CUMULATE" | "SESSION")) => {
+            return Err(
+                Refusal::new(place, format!("{other} windows are not supported yet"))
+                    .hint("TUMBLE is"),
+            );
+        }
+        Some("UNNEST") => {
+            return Err(Refusal::new(place, "UNNEST is not supported yet"));
+        }
+        _ => {
+            return Err(Refusal::new(
+                place,
+                format!("the table function {} is not supported", function.name),
+            )
+            .hint(FORM));
+        }
+    }
+    let FunctionArguments::List(list) = &mut function.args else {
+        return Err(Refusal::new(place, "TUMBLE has no arguments").hint(FORM));
+    };
+    let mut args: [Option<Expr>; 4] = Default::default();
+    for (position, arg) in std::mem::take(&mut list.args).into_iter().enumerate() {
+        let (slot, arg) = match arg {
+            FunctionArg::Unnamed(arg) => (Some(position), arg),
+            FunctionArg::Named { name, arg, .. } => {
+                let known = ["DATA", "TIMECOL", "SIZE", "OFFSET"];
+                (
+                    known
+                        .iter()
+                        .position(|known| name.value.eq_ignore_ascii_case(known)),
+                    arg,
+                )
+            }
+            FunctionArg::ExprNamed { arg, .. } => (None, arg),
+        };
+        match (slot.and_then(|slot| args.get_mut(slot)), arg) {
+            (Some(slot @ None), FunctionArgExpr::Expr(arg)) => *slot = Some(arg),
+            _ => {
+                return Err(
+                    Refusal::new(place, "TUMBLE has an argument that it does not know").hint(FORM),
+                );
+            }
+        }
+    }
+    let [
+        Some(Expr::Prefixed { value, .. }),
+        Some(time),
+        Some(size),
+        offset,
+    ] = args
+    else {
+        return Err(
+            Refusal::new(place, "TUMBLE needs a table, a DESCRIPTOR and a size").hint(FORM),
+        );
+    };
+    let Expr::Identifier(table) = *value else {
+        return Err(Refusal::new(place, "TUMBLE reads a table").hint(FORM));
+    };
+    let is_descriptor = matches!(&time, Expr::Function(descriptor)
+        if function_name(&descriptor.name).is_some_and(|name| name.value.eq_ignore_ascii_case("DESCRIPTOR"))
+            && matches!(positional(descriptor).as_deref(), Some([Expr::Identifier(_)])));
+    if !is_descriptor {
+        return Err(Refusal::new(
+            place,
+            "the time of a window is one column, DESCRIPTOR(column)",
+        )
+        .hint(FORM));
+    }
+    let Some(size_ms) = intervals::milliseconds(&size).filter(|size| *size > 0) else {
+        return Err(Refusal::new(
+            place,
+            format!("the size of a window is an interval of a fixed length, not {size}"),
+        )
+        .hint("for example INTERVAL '1' MINUTE"));
+    };
+    if let Some(offset) = &offset
+        && intervals::milliseconds(offset).is_none_or(|offset| offset.abs() >= size_ms)
+    {
+        return Err(Refusal::new(
+            place,
+            format!("the offset of a window is an interval shorter than its size, not {offset}"),
+        ));
+    }
+    let place = table.span.into();
+    let read = (table.value.clone(), place);
+    list.args = [
+        Some(Expr::Identifier(table)),
+        Some(time),
+        Some(size),
+        offset,
+    ]
+    .into_iter()
+    .flatten()
+    .map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg)))
+    .collect();
+    if let Some(ObjectNamePart::Identifier(name)) = function.name.0.first_mut() {
+        name.value = "TUMBLE".to_owned();
+    }
+    Ok(read)
+}
+
+/// A function's plain name.
+pub(super) fn function_name(name: &ObjectName) -> Option<&Ident> {
+    match name.0.as_slice() {
+        [ObjectNamePart::Identifier(name)] => Some(name),
+        _ => None,
+    }
+}
+
+/// The arguments of a call that has only unnamed expressions.
+fn positional(function: &Function) -> Option<Vec<&Expr>> {
+    let FunctionArguments::List(list) = &function.args else {
+        return None;
+    };
+    list.args
+        .iter()
+        .map(|arg| match arg {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr),
+            _ => None,
+        })
+        .collect()
+}
