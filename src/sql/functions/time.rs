@@ -1,0 +1,495 @@
+//! Dates and timestamps. The session's zone is UTC.
+
+use super::Takes::{Int, Long, Text, Time};
+use super::pattern::Pattern;
+use super::time_text::read_timestamp;
+use super::{Function, Gives, Values, column, numbers, text_rows, texts, type_name};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Date32Array, Int32Array, Int64Array, StringArray, StringBuilder,
+    TimestampMillisecondArray,
+};
+use arrow::datatypes::{
+    DataType, Date32Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType,
+    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
+};
+use chrono::{DateTime, Datelike, Months, NaiveDateTime, Timelike};
+use datafusion::common::{Result, exec_datafusion_err, exec_err, plan_err};
+use datafusion::logical_expr::ScalarFunctionArgs;
+use std::sync::Arc;
+
+/// What EXTRACT can take out of a moment.
+pub const EXTRACT_UNITS: &[&str] = &[
+    "YEAR",
+    "QUARTER",
+    "MONTH",
+    "WEEK",
+    "DAY",
+    "DOY",
+    "DOW",
+    "ISODOW",
+    "HOUR",
+    "MINUTE",
+    "SECOND",
+    "MILLISECOND",
+    "EPOCH",
+];
+
+const DEFAULT_PATTERN: &str = "yyyy-MM-dd HH:mm:ss";
+const MILLIS_OF_DAY: i64 = 86_400_000;
+
+pub(super) fn functions() -> Vec<Function> {
+    let text = || Gives::Type(DataType::Utf8);
+    let bigint = || Gives::Type(DataType::Int64);
+    let timestamp = || Gives::Type(DataType::Timestamp(TimeUnit::Millisecond, None));
+    vec![
+        Function::new("date_format", &[Time, Text], text(), date_format),
+        Function::new("from_unixtime", &[Long, Text], text(), from_unixtime).optional(1),
+        Function::new("unix_timestamp", &[Text, Text], bigint(), |args| {
+            let moments = parsed(args)?;
+            let seconds = moments.into_iter().map(|moment| match moment {
+                Moment::Null => None,
+                // Flink's documented answer to a text that it cannot read.
+                Moment::Unreadable => Some(i64::MIN),
+                Moment::At(micros) => Some(micros.div_euclid(1_000_000)),
+            });
+            Ok(Arc::new(seconds.collect::<Int64Array>()))
+        })
+        .optional(1),
+        Function::new("to_timestamp", &[Text, Text], timestamp(), |args| {
+            let millis = parsed(args)?.into_iter().map(|moment| match moment {
+                Moment::At(micros) => Some(micros.div_euclid(1000)),
+                Moment::Null | Moment::Unreadable => None,
+            });
+            Ok(Arc::new(millis.collect::<TimestampMillisecondArray>()))
+        })
+        .optional(1),
+        Function::new(
+            "to_date",
+            &[Text, Text],
+            Gives::Type(DataType::Date32),
+            |args| {
+                let days = parsed(args)?.into_iter().map(|moment| match moment {
+                    Moment::At(micros) => Some(micros.div_euclid(1000 * MILLIS_OF_DAY) as i32),
+                    Moment::Null | Moment::Unreadable => None,
+                });
+                Ok(Arc::new(days.collect::<Date32Array>()))
+            },
+        )
+        .optional(1),
+        Function::new(
+            "to_timestamp_ltz",
+            &[Long, Int],
+            Gives::Of(ltz),
+            to_timestamp_ltz,
+        ),
+        Function::new("extract", &[Text, Time], bigint(), extract),
+        Function::new(
+            "timestampdiff",
+            &[Text, Time, Time],
+            Gives::Type(DataType::Int32),
+            timestampdiff,
+        ),
+        Function::new(
+            "timestampadd",
+            &[Text, Long, Time],
+            Gives::Same(2),
+            timestampadd,
+        ),
+    ]
+}
+
+/// A date or timestamp as microseconds since 1970.
+fn micros(args: &ScalarFunctionArgs, index: usize) -> Result<Int64Array> {
+    let array = column(args, index)?;
+    Ok(match array.data_type() {
+        DataType::Date32 => array
+            .as_primitive::<Date32Type>()
+            .unary(|days| i64::from(days) * MILLIS_OF_DAY * 1000),
+        DataType::Timestamp(TimeUnit::Second, _) => array
+            .as_primitive::<TimestampSecondType>()
+            .unary(|s| s.saturating_mul(1_000_000)),
+        DataType::Timestamp(TimeUnit::Millisecond, _) => array
+            .as_primitive::<TimestampMillisecondType>()
+            .unary(|ms| ms.saturating_mul(1000)),
+        DataType::Timestamp(TimeUnit::Microsecond, _) => array
+            .as_primitive::<TimestampMicrosecondType>()
+            .unary(|micros| micros),
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => array
+            .as_primitive::<TimestampNanosecondType>()
+            .unary(|ns| ns.div_euclid(1000)),
+        other => return exec_err!("{} is not a moment", type_name(other)),
+    })
+}
+
+fn get(values: &Int64Array, row: usize) -> Option<i64> {
+    values.is_valid(row).then(|| values.value(row))
+}
+
+fn compiled(pattern: &str) -> Result<Pattern> {
+    Pattern::compile(pattern).map_err(|why| exec_datafusion_err!("{why}"))
+}
+
+/// A pattern argument: compiled once where it is a constant.
+struct Patterns {
+    texts: Option<Values<StringArray>>,
+    constant: Option<Pattern>,
+}
+
+impl Patterns {
+    fn new(args: &ScalarFunctionArgs, index: usize) -> Result<Patterns> {
+        if args.args.len() <= index {
+            return Ok(Patterns {
+                texts: None,
+                constant: Some(compiled(DEFAULT_PATTERN)?),
+            });
+        }
+        let texts = texts(args, index)?;
+        let constant = texts.constant().map(compiled).transpose()?;
+        Ok(Patterns {
+            texts: Some(texts),
+            constant,
+        })
+    }
+
+    /// The pattern of one row, where it is not constant.
+    fn of_row(&self, row: usize) -> Result<Option<Pattern>> {
+        self.texts
+            .as_ref()
+            .and_then(|texts| texts.get(row))
+            .map(compiled)
+            .transpose()
+    }
+}
+
+fn date_format(args: &ScalarFunctionArgs) -> Result<ArrayRef> {
+    format_column(args, &micros(args, 0)?, &Patterns::new(args, 1)?)
+}
+
+fn from_unixtime(args: &ScalarFunctionArgs) -> Result<ArrayRef> {
+    let seconds = column(args, 0)?;
+    let micros = seconds
+        .as_primitive::<Int64Type>()
+        .unary(|s| s.saturating_mul(1_000_000));
+    format_column(args, &micros, &Patterns::new(args, 1)?)
+}
+
+/// Rows of a stream are near each other in time, so with a pattern of days or hours nearly every row has a text that
+/// was made before: it is kept, and found by the span of time that it stands for.
+fn format_column(
+    args: &ScalarFunctionArgs,
+    moments: &Int64Array,
+    patterns: &Patterns,
+) -> Result<ArrayRef> {
+    const KEPT: usize = 64;
+    let Some(pattern) = &patterns.constant else {
+        let mut rows = Vec::with_capacity(args.number_rows);
+        for row in 0..args.number_rows {
+            let text = get(moments, row)
+                .zip(patterns.of_row(row)?)
+                .map(|(micros, pattern)| {
+                    let mut text = String::new();
+                    pattern.format(micros, &mut text);
+                    text
+                });
+            rows.push(text);
+        }
+        return text_rows(args, |row| rows[row].take());
+    };
+    let mut kept: Vec<(i64, String)> = vec![(i64::MIN, String::new()); KEPT];
+    let mut result = StringBuilder::with_capacity(args.number_rows, args.number_rows * 10);
+    for row in 0..args.number_rows {
+        let Some(micros) = get(moments, row) else {
+            result.append_null();
+            continue;
+        };
+        let span = pattern.span_of(micros);
+        let (of, text) = &mut kept[span.rem_euclid(KEPT as i64) as usize];
+        if *of != span {
+            *of = span;
+            text.clear();
+            pattern.format(micros, text);
+        }
+        result.append_value(text);
+    }
+    Ok(Arc::new(result.finish()))
+}
+
+enum Moment {
+    Null,
+    Unreadable,
+    At(i64),
+}
+
+/// The text of the first argument, read by the pattern of the second.
+fn parsed(args: &ScalarFunctionArgs) -> Result<Vec<Moment>> {
+    let values = texts(args, 0)?;
+    let by_pattern = args.args.len() > 1;
+    let patterns = Patterns::new(args, 1)?;
+    (0..args.number_rows)
+        .map(|row| {
+            let Some(text) = values.get(row) else {
+                return Ok(Moment::Null);
+            };
+            let read = if !by_pattern {
+                read_timestamp(text).map(|nanos| nanos.div_euclid(1000) as i64)
+            } else if let Some(pattern) = &patterns.constant {
+                pattern.parse(text)
+            } else {
+                match patterns.of_row(row)? {
+                    Some(pattern) => pattern.parse(text),
+                    None => return Ok(Moment::Null),
+                }
+            };
+            Ok(read.map_or(Moment::Unreadable, Moment::At))
+        })
+        .collect()
+}
+
+fn ltz(_: &[DataType]) -> Result<DataType> {
+    Ok(DataType::Timestamp(
+        TimeUnit::Millisecond,
+        Some("UTC".into()),
+    ))
+}
+
+/// A number of seconds (precision 0) or milliseconds (precision 3).
+fn to_timestamp_ltz(args: &ScalarFunctionArgs) -> Result<ArrayRef> {
+    let (values, precisions) = (
+        numbers::<Int64Type>(args, 0)?,
+        numbers::<Int32Type>(args, 1)?,
+    );
+    let mut rows = Vec::with_capacity(args.number_rows);
+    for row in 0..args.number_rows {
+        rows.push(match (values.get(row), precisions.get(row)) {
+            (None, _) | (_, None) => None,
+            (Some(seconds), Some(0)) => seconds.checked_mul(1000),
+            (Some(millis), Some(3)) => Some(millis),
+            (_, Some(other)) => {
+                return exec_err!("TO_TIMESTAMP_LTZ takes a precision of 0 or 3, not {other}");
+            }
+        });
+    }
+    Ok(Arc::new(
+        TimestampMillisecondArray::from(rows).with_timezone("UTC"),
+    ))
+}
+
+fn extract(args: &ScalarFunctionArgs) -> Result<ArrayRef> {
+    let (units, moments) = (texts(args, 0)?, micros(args, 1)?);
+    let Some(unit) = units.constant() else {
+        return exec_err!("the unit of EXTRACT must be a constant");
+    };
+    let part = |micros: i64| part(unit, micros);
+    let rows = (0..args.number_rows).map(|row| get(&moments, row).and_then(part));
+    Ok(Arc::new(rows.collect::<Int64Array>()))
+}
+
+fn part(unit: &str, micros: i64) -> Option<i64> {
+    let second_of_day = micros.div_euclid(1_000_000).rem_euclid(86_400);
+    let quick = match unit {
+        "HOUR" => Some(second_of_day / 3600),
+        "MINUTE" => Some(second_of_day / 60 % 60),
+        "SECOND" => Some(second_of_day % 60),
+        "MILLISECOND" => Some(micros.div_euclid(1000).rem_euclid(60_000)),
+        "EPOCH" => Some(micros.div_euclid(1_000_000)),
+        _ => None,
+    };
+    if quick.is_some() {
+        return quick;
+    }
+    let at = DateTime::from_timestamp_micros(micros)?.naive_utc();
+    Some(match unit {
+        "YEAR" => i64::from(at.year()),
+        "QUARTER" => i64::from(at.month0() / 3 + 1),
+        "MONTH" => i64::from(at.month()),
+        "WEEK" => i64::from(at.iso_week().week()),
+        "DAY" => i64::from(at.day()),
+        "DOY" => i64::from(at.ordinal()),
+        "DOW" => i64::from(at.weekday().number_from_sunday()),
+        "ISODOW" => i64::from(at.weekday().number_from_monday()),
+        _ => return None,
+    })
+}
+
+/// Whole units from the first moment to the second, cut towards zero; fractions of a millisecond do not count.
+fn timestampdiff(args: &ScalarFunctionArgs) -> Result<ArrayRef> {
+    let (from, to) = (micros(args, 1)?, micros(args, 2)?);
+    let unit = Unit::of(args)?;
+    let rows = (0..args.number_rows).map(|row| {
+        let (from, to) = (
+            get(&from, row)?.div_euclid(1000),
+            get(&to, row)?.div_euclid(1000),
+        );
+        let whole = match unit {
+            Unit::Millis(size) => to.wrapping_sub(from) / size,
+            Unit::Months(size) => months_between(from, to)? / size,
+        };
+        Some(whole as i32)
+    });
+    Ok(Arc::new(rows.collect::<Int32Array>()))
+}
+
+fn timestampadd(args: &ScalarFunctionArgs) -> Result<ArrayRef> {
+    let counts = numbers::<Int64Type>(args, 1)?;
+    let moments = micros(args, 2)?;
+    let unit = Unit::of(args)?;
+    let rows = (0..args.number_rows).map(|row| {
+        let (count, at) = (counts.get(row)?, get(&moments, row)?);
+        match unit {
+            Unit::Millis(size) => at.checked_add(count.checked_mul(size)?.checked_mul(1000)?),
+            Unit::Months(size) => {
+                let at = DateTime::from_timestamp_micros(at)?;
+                let months = count.checked_mul(size)?;
+                let step = Months::new(u32::try_from(months.unsigned_abs()).ok()?);
+                let moved = if months < 0 {
+                    at.checked_sub_months(step)
+                } else {
+                    at.checked_add_months(step)
+                };
+                Some(moved?.timestamp_micros())
+            }
+        }
+    });
+    let micros: Int64Array = rows.collect();
+    let result: ArrayRef = match args.return_type() {
+        DataType::Date32 => {
+            Arc::new(micros.unary::<_, Date32Type>(|m| m.div_euclid(1000 * MILLIS_OF_DAY) as i32))
+        }
+        DataType::Timestamp(TimeUnit::Second, _) => {
+            Arc::new(micros.unary::<_, TimestampSecondType>(|m| m.div_euclid(1_000_000)))
+        }
+        DataType::Timestamp(TimeUnit::Millisecond, _) => {
+            Arc::new(micros.unary::<_, TimestampMillisecondType>(|m| m.div_euclid(1000)))
+        }
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => {
+            Arc::new(micros.unary::<_, TimestampNanosecondType>(|m| m.saturating_mul(1000)))
+        }
+        _ => Arc::new(micros.unary::<_, TimestampMicrosecondType>(|m| m)),
+    };
+    Ok(arrow::compute::cast(&result, args.return_type())?)
+}
+
+#[derive(Clone, Copy)]
+enum Unit {
+    Millis(i64),
+    Months(i64),
+}
+
+impl Unit {
+    fn of(args: &ScalarFunctionArgs) -> Result<Unit> {
+        let units = texts(args, 0)?;
+        Ok(match units.constant() {
+            Some("SECOND") => Unit::Millis(1000),
+            Some("MINUTE") => Unit::Millis(60_000),
+            Some("HOUR") => Unit::Millis(3_600_000),
+            Some("DAY") => Unit::Millis(MILLIS_OF_DAY),
+            Some("WEEK") => Unit::Millis(7 * MILLIS_OF_DAY),
+            Some("MONTH") => Unit::Months(1),
+            Some("QUARTER") => Unit::Months(3),
+            Some("YEAR") => Unit::Months(12),
+            other => {
+                return plan_err!(
+                    "the unit {} is unknown; use SECOND, MINUTE, HOUR, DAY, WEEK, MONTH, QUARTER or YEAR",
+                    other.unwrap_or("NULL")
+                );
+            }
+        })
+    }
+}
+
+/// Whole months between two moments in milliseconds, towards zero.
+fn months_between(from: i64, to: i64) -> Option<i64> {
+    if to < from {
+        return months_between(to, from).map(|months| -months);
+    }
+    let start = DateTime::from_timestamp_millis(from)?.naive_utc();
+    let end = DateTime::from_timestamp_millis(to)?.naive_utc();
+    let count = |at: &NaiveDateTime| i64::from(at.year()) * 12 + i64::from(at.month0());
+    let key = |at: &NaiveDateTime| (at.day(), at.num_seconds_from_midnight(), at.nanosecond());
+    Some(count(&end) - count(&start) - i64::from(key(&end) < key(&start)))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::sql::functions::testing::check_calls;
+
+    #[test]
+    fn time_functions() {
+        let at = "TIMESTAMP '2024-03-05 14:07:09.123'";
+        check_calls(&[
+            (&format!("DATE_FORMAT({at}, 'yyyy-MM-dd')"), "2024-03-05"),
+            (&format!("DATE_FORMAT({at}, 'HH')"), "14"),
+            (
+                &format!("DATE_FORMAT({at}, 'EEE d MMM yy hh:mm:ss.SSS a')"),
+                "Tue 5 Mar 24 02:07:09.123 PM",
+            ),
+            (
+                "DATE_FORMAT(TIMESTAMP '1969-12-31 23:00:00', 'yyyy-MM-dd HH')",
+                "1969-12-31 23",
+            ),
+            ("DATE_FORMAT('2024-03-05 14:07:09', 'HH:mm')", "14:07"),
+            ("DATE_FORMAT(CAST(NULL AS TIMESTAMP(3)), 'HH')", "NULL"),
+            ("FROM_UNIXTIME(0)", "1970-01-01 00:00:00"),
+            ("FROM_UNIXTIME(86399, 'HH.mm')", "23.59"),
+            ("UNIX_TIMESTAMP('1970-01-02 00:00:01')", "86401"),
+            ("UNIX_TIMESTAMP('02/01/1970', 'dd/MM/yyyy')", "86400"),
+            ("UNIX_TIMESTAMP('what')", "-9223372036854775808"),
+            (
+                "TO_TIMESTAMP('2024-03-05 14:07:09')",
+                "2024-03-05 14:07:09.000",
+            ),
+            (
+                "TO_TIMESTAMP('05.03.2024 14:07', 'dd.MM.yyyy HH:mm')",
+                "2024-03-05 14:07:00.000",
+            ),
+            ("TO_TIMESTAMP('what')", "NULL"),
+            ("TO_DATE('2024-03-05')", "2024-03-05"),
+            ("TO_TIMESTAMP_LTZ(1, 0)", "1970-01-01 00:00:01.000"),
+            ("TO_TIMESTAMP_LTZ(1, 3)", "1970-01-01 00:00:00.001"),
+            (&format!("EXTRACT(YEAR FROM {at})"), "2024"),
+            (&format!("EXTRACT(QUARTER FROM {at})"), "1"),
+            (&format!("EXTRACT(WEEK FROM {at})"), "10"),
+            (&format!("EXTRACT(DOW FROM {at})"), "3"),
+            ("EXTRACT(DOW FROM DATE '2024-03-03')", "1"),
+            (&format!("EXTRACT(HOUR FROM {at})"), "14"),
+            (&format!("EXTRACT(SECOND FROM {at})"), "9"),
+            (
+                &format!("TIMESTAMPDIFF(SECOND, {at}, TIMESTAMP '2024-03-05 14:07:08.124')"),
+                "0",
+            ),
+            (
+                &format!("TIMESTAMPDIFF(SECOND, {at}, TIMESTAMP '2024-03-05 14:07:08.122')"),
+                "-1",
+            ),
+            (
+                &format!("TIMESTAMPDIFF(MINUTE, {at}, TIMESTAMP '2024-03-05 15:08:09')"),
+                "60",
+            ),
+            (
+                &format!("TIMESTAMPDIFF(DAY, {at}, TIMESTAMP '2024-03-04 14:07:09')"),
+                "-1",
+            ),
+            (
+                "TIMESTAMPDIFF(MONTH, TIMESTAMP '2024-01-31 00:00:00', TIMESTAMP '2024-03-30 00:00:00')",
+                "1",
+            ),
+            (
+                "TIMESTAMPDIFF(YEAR, DATE '2024-03-01', DATE '2022-03-02')",
+                "-1",
+            ),
+            (
+                &format!("TIMESTAMPADD(HOUR, -15, {at})"),
+                "2024-03-04 23:07:09.123",
+            ),
+            ("TIMESTAMPADD(MONTH, 1, DATE '2024-01-31')", "2024-02-29"),
+            (
+                "TIMESTAMP '2024-03-05 00:00:00' + INTERVAL '90' SECOND",
+                "2024-03-05 00:01:30.000",
+            ),
+            (
+                "TIMESTAMP '2024-03-31 00:00:00' - INTERVAL '1' MONTH",
+                "2024-02-29 00:00:00.000",
+            ),
+        ]);
+    }
+}
