@@ -1,0 +1,203 @@
+//! From statements to a graph of operators.
+//!
+//! [`Graph`] is the whole job: what is read, what is done, and where it lands, as nodes in an order in which
+//! every node stands behind its inputs. Equal sub-queries are one node, so several INSERTs that read one table
+//! (or one view) share its scan, its decoding and its computed columns; columns that nobody uses are not decoded.
+//!
+//! The graph is plain data: nothing is opened, and nothing in it depends on how many lanes will run it.
+
+mod bind;
+mod calls;
+mod describe;
+mod draft;
+mod explain;
+mod hidden;
+mod join;
+mod lower;
+mod merge;
+mod prune;
+mod rules;
+mod scan;
+mod script;
+mod sink;
+mod trouble;
+mod window;
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+pub use explain::{Format, explain};
+pub use script::plan;
+
+use crate::time::EventTime;
+use arrow::datatypes::SchemaRef;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
+use std::sync::Arc;
+
+pub type NodeId = usize;
+
+/// A planned job.
+#[derive(Debug, Clone)]
+pub struct Graph {
+    /// `pipeline.name`, or the file's name without `.sql`.
+    pub name: String,
+    /// In topological order: every input of a node stands before it.
+    pub nodes: Vec<Node>,
+}
+
+/// One step of the job.
+#[derive(Debug, Clone)]
+pub struct Node {
+    pub inputs: Vec<NodeId>,
+    pub op: Op,
+    /// The columns that come out, hidden ones ([`crate::operator::hidden`]) last where the node passes them on.
+    pub schema: SchemaRef,
+    /// What a person calls it: the table, the view, or the kind of operator. Unique in the graph, and the same after a
+    /// restart with the same job, because a checkpoint finds the state by it.
+    pub name: String,
+    /// `file:line:column` of the clause that it came from.
+    pub place: String,
+}
+
+#[derive(Debug, Clone)]
+pub enum Op {
+    Scan(Scan),
+    /// New columns out of the input's; hidden columns are passed on by expressions too.
+    Project {
+        exprs: Vec<Arc<dyn PhysicalExpr>>,
+    },
+    /// Keeps rows for which the predicate is true.
+    Filter {
+        predicate: Arc<dyn PhysicalExpr>,
+    },
+    Union,
+    Window(WindowAggregate),
+    IntervalJoin(IntervalJoin),
+    Sink(SinkTable),
+}
+
+/// Reads a table: decode, metadata columns, computed columns, watermark; in this order.
+#[derive(Debug, Clone)]
+pub struct Scan {
+    /// The table as declared, with its connector and format options.
+    pub table: Arc<crate::sql::Table>,
+    /// The physical columns to decode, a part of the table's, in its order.
+    pub decoded: SchemaRef,
+    /// For each decoded column whether NULL is refused (NOT NULL).
+    pub required: Vec<bool>,
+    /// Metadata columns to add behind the decoded ones.
+    pub metadata: Vec<Metadata>,
+    /// The node's columns (without the hidden ones), over the decoded and metadata columns.
+    pub exprs: Vec<Arc<dyn PhysicalExpr>>,
+    /// How event time is found, where the table has a WATERMARK.
+    pub watermark: Option<Watermark>,
+    /// Whether the rows carry hidden columns: a keyed operator is behind this scan.
+    pub hidden: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Metadata {
+    pub name: String,
+    pub key: MetadataKey,
+}
+
+/// What a connector knows about a record beside its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetadataKey {
+    Topic,
+    Partition,
+    Offset,
+    /// TIMESTAMP_LTZ(3): the record's timestamp.
+    Timestamp,
+    TimestampType,
+    /// MAP<STRING, BYTES>.
+    Headers,
+    /// `file.path` of the filesystem connector.
+    FilePath,
+}
+
+#[derive(Debug, Clone)]
+pub struct Watermark {
+    /// The event-time column as milliseconds since 1970 (Int64), over the decoded and metadata columns.
+    pub rowtime: Arc<dyn PhysicalExpr>,
+    /// The watermark's value for a row, milliseconds since 1970 (Int64), over the same columns.
+    pub value: Arc<dyn PhysicalExpr>,
+}
+
+/// GROUP BY a window and keys. Its columns come out as: window_start, window_end, window_time, the keys, the aggregates;
+/// a Project behind it makes the SELECT list.
+#[derive(Debug, Clone)]
+pub struct WindowAggregate {
+    pub window: Window,
+    /// Event time of a row, milliseconds since 1970 (Int64), over the input's columns.
+    pub time: Arc<dyn PhysicalExpr>,
+    pub keys: Vec<Arc<dyn PhysicalExpr>>,
+    pub aggregates: Vec<Aggregate>,
+}
+
+/// How rows are put into windows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Window {
+    Tumble { size_ms: i64, offset_ms: i64 },
+}
+
+#[derive(Debug, Clone)]
+pub struct Aggregate {
+    pub function: Arc<AggregateFunctionExpr>,
+    /// FILTER (WHERE ..), over the input's columns.
+    pub filter: Option<Arc<dyn PhysicalExpr>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JoinKind {
+    Inner,
+    Left,
+    Right,
+    Full,
+}
+
+/// A join of two inputs whose event times are near each other:
+/// `lower_ms <= left.time - right.time <= upper_ms`. Its columns come out as: all of the left (without hidden ones), then all of the
+/// right (without hidden ones).
+#[derive(Debug, Clone)]
+pub struct IntervalJoin {
+    pub kind: JoinKind,
+    pub left_keys: Vec<Arc<dyn PhysicalExpr>>,
+    pub right_keys: Vec<Arc<dyn PhysicalExpr>>,
+    /// Event times, milliseconds since 1970 (Int64), over each input's columns.
+    pub left_time: Arc<dyn PhysicalExpr>,
+    pub right_time: Arc<dyn PhysicalExpr>,
+    pub lower_ms: i64,
+    pub upper_ms: i64,
+    /// What else the ON clause asks, over the output's columns.
+    pub filter: Option<Arc<dyn PhysicalExpr>>,
+}
+
+/// Writes into a table.
+#[derive(Debug, Clone)]
+pub struct SinkTable {
+    /// The table as declared, with its connector and format options. The node's input has exactly its columns, in its order, in the
+    /// Arrow types of [`crate::sql::types`].
+    pub table: Arc<crate::sql::Table>,
+}
+
+impl Op {
+    /// The word for this kind of node in explain, metrics and the names of state.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Op::Scan(_) => "scan",
+            Op::Project { .. } => "project",
+            Op::Filter { .. } => "filter",
+            Op::Union => "union",
+            Op::Window(_) => "window",
+            Op::IntervalJoin(_) => "interval join",
+            Op::Sink(_) => "sink",
+        }
+    }
+}
+
+/// The start of the tumbling window that holds `at`.
+pub fn tumble_start(at: EventTime, size_ms: i64, offset_ms: i64) -> EventTime {
+    EventTime(at.0 - (at.0 - offset_ms).rem_euclid(size_ms))
+}

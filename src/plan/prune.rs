@@ -1,0 +1,419 @@
+//! Only columns that somebody uses.
+//!
+//! From the sinks backwards each node learns which of its columns are read, down to what a scan decodes. What goes into a
+//! window or a join is narrowed to what it needs, because it travels between lanes or is kept.
+
+use super::draft::{Draft, Drafts, Expr, Time, as_column, column, columns_read, move_columns};
+use super::merge::reproject;
+use super::{IntervalJoin, NodeId, Op, Scan, Watermark, WindowAggregate};
+use arrow::datatypes::Schema;
+use datafusion::common::Result;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+type Used = BTreeSet<usize>;
+
+/// The same graph without the columns that nobody reads.
+pub fn pruned(drafts: &Drafts) -> Result<Drafts> {
+    let mut used = vec![Used::new(); drafts.nodes.len()];
+    for (id, node) in drafts.nodes.iter().enumerate().rev() {
+        for (number, &input) in node.inputs.iter().enumerate() {
+            let needs = needs(drafts, node, number, &used[id]);
+            used[input].extend(needs);
+        }
+    }
+    let mut pruning = Pruning {
+        old: drafts,
+        used,
+        next: Drafts::default(),
+        moved: Vec::new(),
+    };
+    for id in 0..drafts.nodes.len() {
+        pruning.node(id)?;
+    }
+    Ok(pruning.next)
+}
+
+/// The columns of one input that a node needs, to give the columns `used` of its own.
+fn needs(drafts: &Drafts, node: &Draft, number: usize, used: &Used) -> Used {
+    let mut read = Vec::new();
+    let width = |input: usize| drafts.schema(node.inputs[input]).fields().len();
+    match &node.op {
+        Op::Scan(_) => {}
+        Op::Project { exprs } => used
+            .iter()
+            .for_each(|&i| columns_read(&exprs[i], &mut read)),
+        Op::Filter { predicate } => {
+            columns_read(predicate, &mut read);
+            read.extend(used);
+        }
+        Op::Union => read.extend(used),
+        Op::Window(window) => {
+            columns_read(&window.time, &mut read);
+            window
+                .keys
+                .iter()
+                .for_each(|key| columns_read(key, &mut read));
+            for aggregate in kept_aggregates(window, used).map(|i| &window.aggregates[i]) {
+                aggregate
+                    .function
+                    .expressions()
+                    .iter()
+                    .for_each(|arg| columns_read(arg, &mut read));
+                aggregate
+                    .filter
+                    .iter()
+                    .for_each(|filter| columns_read(filter, &mut read));
+            }
+        }
+        Op::IntervalJoin(join) => {
+            let left = width(0);
+            let mut both: Vec<usize> = used.iter().copied().collect();
+            join.filter
+                .iter()
+                .for_each(|filter| columns_read(filter, &mut both));
+            let (keys, time) = if number == 0 {
+                read.extend(both.into_iter().filter(|&i| i < left));
+                (&join.left_keys, &join.left_time)
+            } else {
+                read.extend(both.into_iter().filter(|&i| i >= left).map(|i| i - left));
+                (&join.right_keys, &join.right_time)
+            };
+            keys.iter()
+                .chain([time])
+                .for_each(|expr| columns_read(expr, &mut read));
+        }
+        Op::Sink(_) => read.extend(0..width(0)),
+    }
+    read.into_iter().collect()
+}
+
+/// The aggregates of a window that somebody reads.
+fn kept_aggregates<'a>(
+    window: &'a WindowAggregate,
+    used: &'a Used,
+) -> impl Iterator<Item = usize> + 'a {
+    let first = 3 + window.keys.len();
+    (0..window.aggregates.len()).filter(move |i| used.contains(&(first + i)))
+}
+
+struct Pruning<'a> {
+    old: &'a Drafts,
+    used: Vec<Used>,
+    next: Drafts,
+    /// For each old node its new one, and for each of its columns the new place, where it is still there.
+    moved: Vec<(NodeId, Vec<Option<usize>>)>,
+}
+
+impl Pruning<'_> {
+    fn node(&mut self, id: NodeId) -> Result<()> {
+        let node = self.old.nodes[id].clone();
+        let used: Vec<usize> = self.used[id].iter().copied().collect();
+        let width = node.schema.fields().len();
+        let (new, columns) = match &node.op {
+            Op::Scan(scan) => self.scan(&node, scan, used)?,
+            Op::Project { exprs } => {
+                let (input, places) = self.moved[node.inputs[0]].clone();
+                let exprs = used
+                    .iter()
+                    .map(|&i| self.over(&exprs[i], input, &places))
+                    .collect::<Result<Vec<_>>>()?;
+                let names: Vec<String> = used
+                    .iter()
+                    .map(|&i| node.schema.field(i).name().clone())
+                    .collect();
+                let times = used.iter().map(|&i| node.times[i]).collect();
+                let like = Draft { times, ..node };
+                (
+                    reproject(&names, exprs, input, like, &mut self.next)?,
+                    places_of(&used, width),
+                )
+            }
+            Op::Filter { predicate } => {
+                let (input, places) = self.moved[node.inputs[0]].clone();
+                let predicate = self.over(predicate, input, &places)?;
+                let under = &self.next.nodes[input];
+                let (schema, times) = (Arc::clone(&under.schema), under.times.clone());
+                let op = Op::Filter { predicate };
+                (
+                    self.next.add(Draft {
+                        op,
+                        inputs: vec![input],
+                        schema,
+                        times,
+                        ..node
+                    }),
+                    places,
+                )
+            }
+            Op::Union => {
+                let inputs = node
+                    .inputs
+                    .iter()
+                    .map(|&input| self.narrowed(input, &used, &node, "input"));
+                let inputs = inputs.collect::<Result<Vec<_>>>()?;
+                let fields = used.iter().map(|&i| node.schema.field(i).clone());
+                let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+                let times = used.iter().map(|&i| node.times[i]).collect();
+                (
+                    self.next.add(Draft {
+                        inputs,
+                        schema,
+                        times,
+                        ..node
+                    }),
+                    places_of(&used, width),
+                )
+            }
+            Op::Window(window) => self.window(&node, window, &self.used[id].clone())?,
+            Op::IntervalJoin(join) => self.join(&node, join, &self.used[id].clone())?,
+            Op::Sink(_) => {
+                let all: Vec<usize> = (0..width).collect();
+                let input = self.narrowed(node.inputs[0], &all, &node, "input")?;
+                let schema = Arc::clone(self.next.schema(input));
+                (
+                    self.next.add(Draft {
+                        inputs: vec![input],
+                        schema,
+                        ..node
+                    }),
+                    places_of(&all, width),
+                )
+            }
+        };
+        self.moved.push((new, columns));
+        Ok(())
+    }
+
+    /// An expression over an input's new columns.
+    fn over(&self, expr: &Expr, input: NodeId, places: &[Option<usize>]) -> Result<Expr> {
+        // Every column that an expression reads was asked for, so it has a place.
+        move_columns(expr, self.next.schema(input), &|index| {
+            places[index].unwrap_or_default()
+        })
+    }
+
+    /// An input with just these of its old columns: a projection of its own where it has more.
+    fn narrowed(
+        &mut self,
+        input: NodeId,
+        wanted: &[usize],
+        reader: &Draft,
+        what: &str,
+    ) -> Result<NodeId> {
+        let (new, places) = self.moved[input].clone();
+        let exprs: Vec<Expr> = wanted
+            .iter()
+            .map(|&index| column(self.next.schema(new), places[index].unwrap_or_default()))
+            .collect();
+        let width = self.next.schema(new).fields().len();
+        if super::draft::is_identity(&exprs, width) {
+            return Ok(new);
+        }
+        let under = &self.next.nodes[new];
+        let indices = exprs.iter().filter_map(as_column);
+        let times: Vec<Time> = indices.clone().map(|i| under.times[i]).collect();
+        let names: Vec<String> = indices
+            .map(|i| under.schema.field(i).name().clone())
+            .collect();
+        let name = format!("{} {what}", reader.name);
+        let like = Draft {
+            times,
+            name,
+            place: reader.place,
+            ..under.clone()
+        };
+        reproject(&names, exprs, new, like, &mut self.next)
+    }
+
+    fn scan(
+        &mut self,
+        node: &Draft,
+        scan: &Scan,
+        used: Vec<usize>,
+    ) -> Result<(NodeId, Vec<Option<usize>>)> {
+        // A batch without columns would have no length of its own.
+        let used = if used.is_empty() && !scan.exprs.is_empty() {
+            vec![0]
+        } else {
+            used
+        };
+        let mut read = Vec::new();
+        used.iter()
+            .for_each(|&i| columns_read(&scan.exprs[i], &mut read));
+        if let Some(watermark) = &scan.watermark {
+            columns_read(&watermark.rowtime, &mut read);
+            columns_read(&watermark.value, &mut read);
+        }
+        let read: Used = read.into_iter().collect();
+        let decoded_before = scan.decoded.fields().len();
+        let kept: Vec<usize> = read.iter().copied().collect();
+        let (decoded, metadata): (Vec<usize>, Vec<usize>) =
+            kept.iter().partition(|&&i| i < decoded_before);
+        let metadata: Vec<_> = metadata
+            .into_iter()
+            .map(|i| scan.metadata[i - decoded_before].clone())
+            .collect();
+        let fields = decoded
+            .iter()
+            .map(|&i| scan.decoded.field(i).clone())
+            .collect::<Vec<_>>();
+        let extra = metadata.iter().map(|metadata| {
+            arrow::datatypes::Field::new(&metadata.name, metadata.key.data_type(), true)
+        });
+        let base = Schema::new(fields.iter().cloned().chain(extra).collect::<Vec<_>>());
+        let place = |old: usize| kept.iter().position(|&i| i == old).unwrap_or_default();
+        let over = |expr: &Expr| move_columns(expr, &base, &place);
+        let exprs = used
+            .iter()
+            .map(|&i| over(&scan.exprs[i]))
+            .collect::<Result<Vec<_>>>()?;
+        let watermark = match &scan.watermark {
+            None => None,
+            Some(watermark) => Some(Watermark {
+                rowtime: over(&watermark.rowtime)?,
+                value: over(&watermark.value)?,
+            }),
+        };
+        let names: Vec<String> = used
+            .iter()
+            .map(|&i| node.schema.field(i).name().clone())
+            .collect();
+        let schema = super::draft::project_schema(&names, &exprs, &base)?;
+        let new = Scan {
+            table: Arc::clone(&scan.table),
+            decoded: Arc::new(Schema::new(fields)),
+            required: decoded.iter().map(|&i| scan.required[i]).collect(),
+            metadata,
+            exprs,
+            watermark,
+            hidden: false,
+        };
+        let times = used.iter().map(|&i| node.times[i]).collect();
+        let draft = Draft {
+            op: Op::Scan(new),
+            schema,
+            times,
+            ..node.clone()
+        };
+        Ok((
+            self.next.add(draft),
+            places_of(&used, node.schema.fields().len()),
+        ))
+    }
+
+    fn window(
+        &mut self,
+        node: &Draft,
+        window: &WindowAggregate,
+        used: &Used,
+    ) -> Result<(NodeId, Vec<Option<usize>>)> {
+        let wanted: Vec<usize> = needs(self.old, node, 0, used).into_iter().collect();
+        let input = self.narrowed(node.inputs[0], &wanted, node, "input")?;
+        let places = places_of(&wanted, self.old.schema(node.inputs[0]).fields().len());
+        let over = |expr: &Expr| self.over(expr, input, &places);
+        let mut aggregates = Vec::new();
+        for aggregate in kept_aggregates(window, used).map(|i| &window.aggregates[i]) {
+            let args = aggregate.function.expressions();
+            let args = args.iter().map(over).collect::<Result<Vec<_>>>()?;
+            let function = datafusion::physical_expr::aggregate::AggregateExprBuilder::new(
+                Arc::new(aggregate.function.fun().clone()),
+                args,
+            )
+            .schema(Arc::clone(self.next.schema(input)))
+            .alias(aggregate.function.name())
+            .with_distinct(aggregate.function.is_distinct())
+            .build()?;
+            let filter = aggregate.filter.as_ref().map(over).transpose()?;
+            aggregates.push(super::Aggregate {
+                function: Arc::new(function),
+                filter,
+            });
+        }
+        let keys = window.keys.iter().map(over).collect::<Result<Vec<_>>>()?;
+        let first = 3 + keys.len();
+        let kept: Vec<usize> = (0..first)
+            .chain(kept_aggregates(window, used).map(|i| first + i))
+            .collect();
+        let fields = kept.iter().map(|&i| node.schema.field(i).clone());
+        let new = WindowAggregate {
+            window: window.window,
+            time: over(&window.time)?,
+            keys,
+            aggregates,
+        };
+        let draft = Draft {
+            op: Op::Window(new),
+            inputs: vec![input],
+            schema: Arc::new(Schema::new(fields.collect::<Vec<_>>())),
+            times: kept.iter().map(|&i| node.times[i]).collect(),
+            ..node.clone()
+        };
+        Ok((
+            self.next.add(draft),
+            places_of(&kept, node.schema.fields().len()),
+        ))
+    }
+
+    fn join(
+        &mut self,
+        node: &Draft,
+        join: &IntervalJoin,
+        used: &Used,
+    ) -> Result<(NodeId, Vec<Option<usize>>)> {
+        let left_width = self.old.schema(node.inputs[0]).fields().len();
+        let left: Vec<usize> = needs(self.old, node, 0, used).into_iter().collect();
+        let right: Vec<usize> = needs(self.old, node, 1, used).into_iter().collect();
+        let inputs = vec![
+            self.narrowed(node.inputs[0], &left, node, "left")?,
+            self.narrowed(node.inputs[1], &right, node, "right")?,
+        ];
+        let right_width = self.old.schema(node.inputs[1]).fields().len();
+        let (of_left, of_right) = (places_of(&left, left_width), places_of(&right, right_width));
+        let over_left = |expr: &Expr| self.over(expr, inputs[0], &of_left);
+        let over_right = |expr: &Expr| self.over(expr, inputs[1], &of_right);
+        let kept: Vec<usize> = left
+            .iter()
+            .copied()
+            .chain(right.iter().map(|&i| left_width + i))
+            .collect();
+        let places = places_of(&kept, left_width + right_width);
+        let fields = kept.iter().map(|&i| node.schema.field(i).clone());
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        let filter = join.filter.as_ref().map(|filter| {
+            move_columns(filter, &schema, &|index| places[index].unwrap_or_default())
+        });
+        let new = IntervalJoin {
+            left_keys: join
+                .left_keys
+                .iter()
+                .map(over_left)
+                .collect::<Result<_>>()?,
+            right_keys: join
+                .right_keys
+                .iter()
+                .map(over_right)
+                .collect::<Result<_>>()?,
+            left_time: over_left(&join.left_time)?,
+            right_time: over_right(&join.right_time)?,
+            filter: filter.transpose()?,
+            ..join.clone()
+        };
+        let times = kept.iter().map(|&i| node.times[i]).collect();
+        let draft = Draft {
+            op: Op::IntervalJoin(new),
+            inputs,
+            schema,
+            times,
+            ..node.clone()
+        };
+        Ok((self.next.add(draft), places))
+    }
+}
+
+/// Where each old column is, when these are kept in this order.
+fn places_of(kept: &[usize], width: usize) -> Vec<Option<usize>> {
+    (0..width)
+        .map(|old| kept.iter().position(|&i| i == old))
+        .collect()
+}

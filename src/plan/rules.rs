@@ -1,0 +1,166 @@
+//! Flink's types for a plan that DataFusion made.
+
+use crate::sql::functions::{self, Cast, type_name};
+use arrow::datatypes::DataType;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, Result, ScalarValue, plan_datafusion_err, plan_err};
+use datafusion::logical_expr::expr::{BinaryExpr, Like};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, lit};
+use datafusion::optimizer::AnalyzerRule;
+use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
+
+/// The same plan, every expression with the type and the meaning that it has in Flink.
+pub fn typed(plan: LogicalPlan, options: &ConfigOptions) -> Result<LogicalPlan> {
+    let plan = rewrite(plan, &before)?;
+    let plan = TypeCoercion::new().analyze(plan, options)?;
+    rewrite(plan, &after)
+}
+
+type Rule = dyn Fn(Expr, &DFSchema) -> Result<Transformed<Expr>>;
+
+/// Applies a rule to every expression, from the leaves up; columns keep their names.
+fn rewrite(plan: LogicalPlan, rule: &Rule) -> Result<LogicalPlan> {
+    let rewritten = plan.transform_up(|plan| {
+        let schema = merge_schema(&plan.inputs());
+        let names = NamePreserver::new(&plan);
+        plan.map_expressions(|expr| {
+            let name = names.save(&expr);
+            let expr = expr.transform_up(|expr| rule(expr, &schema))?;
+            Ok(expr.update_data(|expr| name.restore(expr)))
+        })?
+        .map_data(LogicalPlan::recompute_schema)
+    })?;
+    Ok(rewritten.data)
+}
+
+/// Before operands are made to agree: a whole number is an INT if it fits, LIKE has no escape character of its own, and a
+/// CAST that Flink does not have is refused.
+fn before(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    Ok(match expr {
+        Expr::Literal(ScalarValue::Int64(Some(value)), metadata) => match i32::try_from(value) {
+            Ok(value) => Transformed::yes(Expr::Literal(ScalarValue::Int32(Some(value)), metadata)),
+            Err(_) => Transformed::no(Expr::Literal(ScalarValue::Int64(Some(value)), metadata)),
+        },
+        Expr::Like(like) => Transformed::yes(plain_like(like)?),
+        Expr::Cast(cast) => {
+            check_cast(&cast.expr, cast.field.data_type(), schema)?;
+            Transformed::no(Expr::Cast(cast))
+        }
+        Expr::TryCast(cast) => {
+            check_cast(&cast.expr, cast.field.data_type(), schema)?;
+            // A function of ours at once: DataFusion's own TRY_CAST would be simplified by its own rules.
+            let from = cast.expr.get_type(schema)?;
+            Transformed::yes(functions::cast(
+                *cast.expr,
+                &from,
+                cast.field.data_type(),
+                true,
+            ))
+        }
+        other => Transformed::no(other),
+    })
+}
+
+fn check_cast(value: &Expr, to: &DataType, schema: &DFSchema) -> Result<()> {
+    match functions::cast_refusal(&value.get_type(schema)?, to) {
+        Some(refusal) => plan_err!("{refusal}"),
+        None => Ok(()),
+    }
+}
+
+/// Arrow's LIKE takes the backslash as the escape character; Flink's takes none, or the one that the job names.
+fn plain_like(like: Like) -> Result<Expr> {
+    let Like {
+        negated,
+        expr,
+        pattern,
+        escape_char,
+        case_insensitive,
+    } = like;
+    let pattern = match (*pattern, escape_char) {
+        (Expr::Literal(text, metadata), escape) => match text.try_as_str() {
+            Some(Some(text)) => lit(with_backslashes(text, escape)),
+            _ => Expr::Literal(text, metadata),
+        },
+        (pattern, None) => functions::named("replace")
+            .ok_or_else(|| plan_datafusion_err!("the function REPLACE does not exist"))?
+            .call(vec![pattern, lit(r"\"), lit(r"\\")]),
+        (_, Some(_)) => return plan_err!("LIKE .. ESCAPE needs a constant pattern"),
+    };
+    Ok(Expr::Like(Like::new(
+        negated,
+        expr,
+        Box::new(pattern),
+        None,
+        case_insensitive,
+    )))
+}
+
+fn with_backslashes(pattern: &str, escape: Option<char>) -> String {
+    let mut result = String::with_capacity(pattern.len() + 4);
+    let mut chars = pattern.chars();
+    while let Some(c) = chars.next() {
+        if Some(c) == escape {
+            result.push('\\');
+            result.extend(chars.next());
+        } else {
+            if c == '\\' {
+                result.push('\\');
+            }
+            result.push(c);
+        }
+    }
+    result
+}
+
+/// After operands agree: casts become Flink's.
+fn after(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    Ok(match expr {
+        Expr::Cast(cast) => {
+            let (from, to) = (cast.expr.get_type(schema)?, cast.field.data_type().clone());
+            Transformed::yes(functions::cast(*cast.expr, &from, &to, false))
+        }
+        Expr::BinaryExpr(BinaryExpr {
+            left,
+            op: Operator::Minus,
+            right,
+        }) if is_moment(&left.get_type(schema)?) && is_moment(&right.get_type(schema)?) => {
+            return plan_err!(
+                "two moments cannot be subtracted; use TIMESTAMPDIFF(SECOND, from, to)"
+            );
+        }
+        Expr::ScalarFunction(call) => {
+            let constants: Vec<Option<&str>> = call.args.iter().map(constant_text).collect();
+            if let Some(refusal) = functions::constant_refusal(call.name(), &constants) {
+                return plan_err!("{refusal}");
+            }
+            match functions::choices(&call) {
+                Some(quicker) => Transformed::yes(quicker),
+                None => Transformed::no(Expr::ScalarFunction(call)),
+            }
+        }
+        other => Transformed::no(other),
+    })
+}
+
+fn constant_text(expr: &Expr) -> Option<&str> {
+    match expr {
+        Expr::Literal(value, _) => value.try_as_str().flatten(),
+        _ => None,
+    }
+}
+
+fn is_moment(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Timestamp(_, _) | DataType::Date32)
+}
+
+/// The type that a function of ours casts to, if the expression is one.
+pub fn cast_target(function: &datafusion::logical_expr::ScalarUDF) -> Option<String> {
+    function
+        .inner()
+        .downcast_ref::<Cast>()
+        .map(|cast| type_name(&cast.to))
+}
