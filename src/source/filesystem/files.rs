@@ -1,0 +1,108 @@
+//! Finding files, and reading what their paths say.
+
+use crate::error::{Error, Result};
+use futures::TryStreamExt;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use std::sync::Arc;
+
+/// Where a table's files are.
+pub(super) struct Folder {
+    pub table: String,
+    pub store: Arc<dyn ObjectStore>,
+    pub root: Path,
+    /// The path as the user wrote it, without a slash at the end.
+    pub shown: String,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct File {
+    /// The path as the user would write it.
+    pub name: Arc<str>,
+    pub path: Path,
+    pub size: u64,
+}
+
+impl Folder {
+    /// All files below the folder (or the one file that the path names), by name.
+    pub async fn list(&self) -> Result<Vec<File>> {
+        let error = |error| {
+            let place = format!("table '{}': '{}' cannot be listed", self.table, self.shown);
+            Error::retry(place).caused_by(error)
+        };
+        // A folder is no object; stores say so in different ways, and one that cannot be reached cannot list either.
+        if let Ok(one) = self.store.head(&self.root).await {
+            let name = self.shown.as_str().into();
+            return Ok(vec![File {
+                name,
+                path: one.location,
+                size: one.size,
+            }]);
+        }
+        let found: Vec<_> = self
+            .store
+            .list(Some(&self.root))
+            .try_collect()
+            .await
+            .map_err(error)?;
+        let mut files: Vec<File> = found
+            .into_iter()
+            .filter_map(|object| {
+                let parts: Vec<_> = object.location.prefix_match(&self.root)?.collect();
+                if parts
+                    .iter()
+                    .any(|part| part.as_ref().starts_with(['_', '.']))
+                {
+                    return None;
+                }
+                let below = parts
+                    .iter()
+                    .map(|part| part.as_ref())
+                    .collect::<Vec<_>>()
+                    .join("/");
+                let name = format!("{}/{below}", self.shown).into();
+                Some(File {
+                    name,
+                    size: object.size,
+                    path: object.location,
+                })
+            })
+            .collect();
+        files.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(files)
+    }
+}
+
+impl File {
+    /// The value of `column` in a path like `.../dt=2024-01-01/hour=07/file`.
+    pub fn partition_value(&self, column: &str) -> Option<String> {
+        let mut parts = self.name.split('/').filter_map(|part| part.split_once('='));
+        parts
+            .rfind(|(name, _)| *name == column)
+            .map(|(_, value)| unescaped(value))
+    }
+}
+
+/// Undoes `%2F` and the like, which stand in a path for characters that cannot.
+fn unescaped(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let hex = (bytes[at] == b'%')
+            .then(|| text.get(at + 1..at + 3))
+            .flatten()
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        match hex {
+            Some(byte) => {
+                out.push(byte);
+                at += 3;
+            }
+            None => {
+                out.push(bytes[at]);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}

@@ -1,0 +1,265 @@
+use super::super::suite::{self, Bench};
+use super::*;
+use arrow::array::{Int32Array, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// A folder that goes away with the test.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("tributary-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir_all(&path).unwrap();
+        Temporary(path)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) {
+        let path = self.0.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        // Written elsewhere and renamed, so that it is never seen half written.
+        let hidden = path.with_file_name("_under_way");
+        std::fs::write(&hidden, bytes).unwrap();
+        std::fs::rename(hidden, path).unwrap();
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn schema() -> SchemaRef {
+    let field = |name: &str, data_type| Field::new(name, data_type, true);
+    Arc::new(Schema::new(vec![
+        field("dt", DataType::Utf8),
+        field("id", DataType::Int64),
+        field("name", DataType::Utf8),
+        field("younger", DataType::Utf8),
+    ]))
+}
+
+fn source(
+    context: &SourceContext,
+    folder: &Temporary,
+    options: &[(&str, &str)],
+) -> Result<FilesystemSource> {
+    let mut all = vec![("connector", "filesystem"), ("path", folder.path())];
+    all.extend(options);
+    let parquet = options.contains(&("format", "parquet"));
+    let schema = if parquet {
+        schema()
+    } else {
+        Arc::new(Schema::empty())
+    };
+    let mut scan = suite::scan("t", schema, &all);
+    if parquet {
+        Arc::get_mut(&mut scan.table).unwrap().partitioned_by = vec!["dt".to_string()];
+    }
+    FilesystemSource::new(&scan, context)
+}
+
+fn lines(count: usize) -> String {
+    (0..count).map(|n| format!("{{\"n\": {n}}}\n")).collect()
+}
+
+fn parquet_file(path: &Path, rows: i32) {
+    let schema = Schema::new(vec![
+        Field::new("name", DataType::Utf8, true),
+        Field::new("unused", DataType::Int64, true),
+        Field::new("id", DataType::Int32, true),
+    ]);
+    let names = StringArray::from_iter((0..rows).map(|n| Some(format!("name {n}"))));
+    let unused = Int64Array::from_iter((0..rows).map(i64::from));
+    let ids = Int32Array::from_iter(0..rows);
+    let batch = RecordBatch::try_new(
+        Arc::new(schema.clone()),
+        vec![Arc::new(names), Arc::new(unused), Arc::new(ids)],
+    )
+    .unwrap();
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let file = std::fs::File::create(path).unwrap();
+    let mut writer = ::parquet::arrow::ArrowWriter::try_new(file, Arc::new(schema), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    ::zstd::stream::encode_all(bytes, 1).unwrap()
+}
+
+#[test]
+fn text_keeps_the_contract() {
+    let folder = Temporary::new();
+    folder.write("b/two.json", lines(20).as_bytes());
+    folder.write("a.json", lines(15).trim_end().as_bytes());
+    folder.write("_hidden/three.json", lines(5).as_bytes());
+    folder.write(".four.json", lines(5).as_bytes());
+    let bench = Bench::new();
+    suite::check(&bench, &mut || {
+        Box::new(source(&bench.context(), &folder, &[("format", "json")]).unwrap())
+    });
+    let mut source = source(&bench.context(), &folder, &[("format", "json")]).unwrap();
+    let names: Vec<_> = source
+        .discover()
+        .unwrap()
+        .iter()
+        .map(|split| split.topic.to_string())
+        .collect();
+    assert_eq!(
+        names,
+        ["a.json", "b/two.json"].map(|name| format!("{}/{name}", folder.path()))
+    );
+}
+
+#[test]
+fn packed_text_reads_as_plain_text() {
+    let text = lines(100_000);
+    let bench = Bench::new();
+    let all = |name: &str, bytes: &[u8]| {
+        let folder = Temporary::new();
+        folder.write(name, bytes);
+        let mut source = source(&bench.context(), &folder, &[("format", "json")]).unwrap();
+        let split = source.discover().unwrap().remove(0);
+        let mut reader = source.open(&split, None).unwrap();
+        let mut rows = Vec::new();
+        while let Some(more) = suite::next(&bench, &mut *reader, 1 << 16) {
+            rows.extend(more);
+        }
+        rows
+    };
+    let plain = all("a.json", text.as_bytes());
+    assert_eq!(plain.len(), 100_000);
+    assert_eq!(all("a.json.gz", &gzip(text.as_bytes())), plain);
+    assert_eq!(all("a.json.zst", &zstd(text.as_bytes())), plain);
+    let (first, second) = text.as_bytes().split_at(text.len() / 2);
+    assert_eq!(
+        all("a.json.gz", &[gzip(first), gzip(second)].concat()),
+        plain
+    );
+    assert_eq!(
+        all("a.json.zst", &[zstd(first), zstd(second)].concat()),
+        plain
+    );
+}
+
+#[test]
+fn a_packed_file_that_stops_short_is_an_error() {
+    let bench = Bench::new();
+    let text = lines(1000);
+    for (name, bytes) in [
+        ("a.gz", gzip(text.as_bytes())),
+        ("a.zst", zstd(text.as_bytes())),
+    ] {
+        for cut in [1, bytes.len() / 2] {
+            let folder = Temporary::new();
+            folder.write(name, &bytes[..bytes.len() - cut]);
+            let mut source = source(&bench.context(), &folder, &[("format", "raw")]).unwrap();
+            let split = source.discover().unwrap().remove(0);
+            let mut reader = source.open(&split, None).unwrap();
+            let error = loop {
+                match reader.poll(1 << 20) {
+                    Ok(Poll::Finished) => {
+                        panic!("{name} without its last {cut} bytes was read to an end")
+                    }
+                    Ok(Poll::Pending { .. }) => bench.waker.wait(Duration::from_secs(1)),
+                    Ok(_) => {}
+                    Err(error) => break error.to_string(),
+                }
+            };
+            assert!(error.contains(name), "{error}");
+        }
+    }
+}
+
+#[test]
+fn parquet_keeps_the_contract() {
+    let folder = Temporary::new();
+    parquet_file(&folder.0.join("dt=2024-01-01/a.parquet"), 20_000);
+    parquet_file(&folder.0.join("dt=a%2Fb/b.parquet"), 10);
+    let bench = Bench::new();
+    suite::check(&bench, &mut || {
+        Box::new(source(&bench.context(), &folder, &[("format", "parquet")]).unwrap())
+    });
+}
+
+#[test]
+fn parquet_gives_the_tables_columns() {
+    let folder = Temporary::new();
+    parquet_file(&folder.0.join("dt=a%2Fb/b.parquet"), 2);
+    let bench = Bench::new();
+    let mut source = source(&bench.context(), &folder, &[("format", "parquet")]).unwrap();
+    let split = source.discover().unwrap().remove(0);
+    let mut reader = source.open(&split, None).unwrap();
+    let batch = loop {
+        match reader.poll(1).unwrap() {
+            Poll::Columns { batch, .. } => break batch,
+            Poll::Pending { .. } => bench.waker.wait(Duration::from_secs(1)),
+            _ => panic!("no rows"),
+        }
+    };
+    assert_eq!(batch.schema(), schema());
+    let shown = arrow::util::pretty::pretty_format_batches(&[batch])
+        .unwrap()
+        .to_string();
+    assert!(shown.contains("| a/b | 1  | name 1 |         |"), "{shown}");
+}
+
+#[test]
+fn a_file_that_comes_later_is_found() {
+    let folder = Temporary::new();
+    folder.write("a.json", b"1\n");
+    let bench = Bench::new();
+    let options = [("format", "json"), ("source.monitor-interval", "1 ms")];
+    assert!(
+        source(&bench.context(), &folder, &options)
+            .unwrap()
+            .bounded()
+    );
+    let mut source = source(&bench.unbounded(), &folder, &options).unwrap();
+    assert!(!source.bounded());
+    assert_eq!(source.discover().unwrap().len(), 1);
+    folder.write("b.json", b"2\n");
+    let found = loop {
+        match source.discover().unwrap().as_slice() {
+            [] => bench.waker.wait(Duration::from_secs(1)),
+            found => break found.to_vec(),
+        }
+    };
+    assert!(found[0].topic.ends_with("/b.json"));
+    let mut reader = source.open(&found[0], None).unwrap();
+    assert_eq!(suite::next(&bench, &mut *reader, 1).unwrap().len(), 1);
+}
+
+#[test]
+fn what_cannot_be_is_refused() {
+    let bench = Bench::new();
+    let folder = Temporary::new();
+    let refusal = |options: &[(&str, &str)]| {
+        source(&bench.context(), &folder, options)
+            .err()
+            .unwrap()
+            .to_string()
+    };
+    assert!(refusal(&[]).contains("'format'"));
+    assert!(refusal(&[("format", "orc")]).contains("orc"));
+    assert!(
+        refusal(&[("format", "csv"), ("csv.quote-character", "<<")])
+            .contains("'csv.quote-character'")
+    );
+    assert!(
+        refusal(&[("format", "json"), ("source.monitor-interval", "often")]).contains("monitor")
+    );
+}
