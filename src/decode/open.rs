@@ -1,0 +1,331 @@
+//! From a table's options to its decoder.
+
+use super::Decoder;
+use super::columns::Row;
+use super::csv::Csv;
+use super::json::Json;
+use super::raw::Raw;
+use super::run::{OnError, Run};
+use super::time::Standard;
+use crate::error::{Error, Result};
+use crate::sql::{self, ColumnKind, Table};
+use arrow::datatypes::{DataType, SchemaRef};
+
+/// A decoder for some of a table's physical columns: `schema` has those to decode, and `required` says which of them are
+/// NOT NULL. Options that the format does not have are refused.
+pub fn open(table: &Table, schema: SchemaRef, required: &[bool]) -> Result<Box<dyn Decoder>> {
+    let options = FormatOptions::of(table)?;
+    let mut columns = Row::new(schema.fields()).map_err(|error| options.at(error))?;
+    for (column, required) in columns.fields.iter_mut().zip(required) {
+        column.required |= required;
+    }
+    let table = table.name.clone();
+    Ok(match options.format {
+        "json" => {
+            let (format, on_error) = json(&options)?;
+            Box::new(Run {
+                table,
+                format,
+                schema,
+                columns,
+                on_error,
+            })
+        }
+        "csv" => {
+            let (format, on_error) = csv(&options, &schema)?;
+            Box::new(Run {
+                table,
+                format,
+                schema,
+                columns,
+                on_error,
+            })
+        }
+        "raw" => {
+            let format = raw(&options)?;
+            Box::new(Run {
+                table,
+                format,
+                schema,
+                columns,
+                on_error: OnError::Keep,
+            })
+        }
+        other => {
+            let key = options.key;
+            return Err(options.error(
+                key,
+                format!("there is no format '{other}' to read; there are json, csv and raw"),
+            ));
+        }
+    })
+}
+
+fn json(options: &FormatOptions) -> Result<(Json, OnError)> {
+    // The writer's options may stand on a table that is also read.
+    options.only(&[
+        "fail-on-missing-field",
+        "ignore-parse-errors",
+        "timestamp-format.standard",
+        "map-null-key.mode",
+        "map-null-key.literal",
+        "encode.decimal-as-plain-number",
+        "encode.ignore-null-fields",
+        "decode.json-parser.enabled",
+    ])?;
+    let (_, standard) = match options.get("timestamp-format.standard") {
+        None => Standard::NAMES[0],
+        Some(given) => *Standard::NAMES
+            .iter()
+            .find(|(name, _)| *name == given)
+            .ok_or_else(|| {
+                let names = Standard::NAMES.map(|(name, _)| name).join(", ");
+                options.error(
+                    "timestamp-format.standard",
+                    format!("'{given}' is none of {names}"),
+                )
+            })?,
+    };
+    let fail_on_missing_field = options.flag("fail-on-missing-field")?.unwrap_or(false);
+    let on_error = options.on_error()?;
+    let ignore_parse_errors = on_error == OnError::Ignore;
+    if fail_on_missing_field && ignore_parse_errors {
+        let what = "cannot be true together with ignore-parse-errors: choose one";
+        return Err(options.error("fail-on-missing-field", what));
+    }
+    Ok((
+        Json {
+            standard,
+            fail_on_missing_field,
+            ignore_parse_errors,
+        },
+        on_error,
+    ))
+}
+
+fn csv(options: &FormatOptions, schema: &SchemaRef) -> Result<(Csv, OnError)> {
+    options.only(&[
+        "field-delimiter",
+        "quote-character",
+        "disable-quote-character",
+        "escape-character",
+        "null-literal",
+        "ignore-parse-errors",
+        "allow-comments",
+        "write-bigdecimal-in-scientific-notation",
+    ])?;
+    for field in schema.fields() {
+        if field.data_type().is_nested() {
+            let what = format!(
+                "column '{}' is nested, which a CSV record cannot hold",
+                field.name()
+            );
+            return Err(options.at(Error::job(what)));
+        }
+    }
+    let quote = options.character("quote-character")?;
+    let quote = match options.flag("disable-quote-character")?.unwrap_or(false) {
+        true if quote.is_some() => {
+            return Err(options.error(
+                "disable-quote-character",
+                "cannot stand with a quote-character",
+            ));
+        }
+        true => None,
+        false => Some(quote.unwrap_or('"')),
+    };
+    let targets = options
+        .physical()
+        .map(|(name, _)| schema.index_of(name).ok())
+        .collect();
+    let on_error = options.on_error()?;
+    let header = "tributary.csv.header";
+    let format = Csv {
+        delimiter: options.character("field-delimiter")?.unwrap_or(','),
+        quote,
+        escape: options.character("escape-character")?,
+        null_literal: options.get("null-literal").map(str::to_owned),
+        allow_comments: options.flag("allow-comments")?.unwrap_or(false),
+        ignore_parse_errors: on_error == OnError::Ignore,
+        header: truth(options.table.options.get(header))
+            .map_err(|what| options.full_error(header, what))?
+            .unwrap_or(false),
+        targets,
+    };
+    Ok((format, on_error))
+}
+
+fn raw(options: &FormatOptions) -> Result<Raw> {
+    options.only(&["charset", "endianness"])?;
+    let physical: Vec<_> = options.physical().collect();
+    let &[(name, data_type)] = physical.as_slice() else {
+        let what = format!(
+            "the raw format is for exactly one column, here are {}",
+            physical.len()
+        );
+        return Err(options.error(options.key, what));
+    };
+    let plain = matches!(
+        data_type,
+        DataType::Utf8 | DataType::Binary | DataType::Boolean
+    );
+    if !plain && (!data_type.is_numeric() || matches!(data_type, DataType::Decimal128(..))) {
+        let what = format!("the raw format cannot hold the type of column '{name}'");
+        return Err(options.error(options.key, what));
+    }
+    if let Some(charset) = options
+        .get("charset")
+        .filter(|charset| !charset.eq_ignore_ascii_case("UTF-8"))
+    {
+        return Err(options.error(
+            "charset",
+            format!("only UTF-8 can be read, not '{charset}'"),
+        ));
+    }
+    let little_endian = match options.get("endianness") {
+        None | Some("big-endian") => false,
+        Some("little-endian") => true,
+        Some(other) => {
+            return Err(options.error(
+                "endianness",
+                format!("'{other}' is neither big-endian nor little-endian"),
+            ));
+        }
+    };
+    Ok(Raw { little_endian })
+}
+
+/// The options of a table that concern its format.
+struct FormatOptions<'a> {
+    table: &'a Table,
+    /// `format` or `value.format`, as the table has it.
+    key: &'static str,
+    format: &'a str,
+    /// What stands before the names of the format's options: `json.` or `value.json.`.
+    prefix: String,
+}
+
+impl<'a> FormatOptions<'a> {
+    fn of(table: &'a Table) -> Result<FormatOptions<'a>> {
+        let found = ["value.format", "format"]
+            .into_iter()
+            .find_map(|key| Some((key, table.options.get(key)?)));
+        let Some((key, format)) = found else {
+            let what = format!(
+                "table '{}' (line {}): the option 'format' is missing",
+                table.name, table.place.line
+            );
+            return Err(Error::job(what));
+        };
+        let value = if key == "format" { "" } else { "value." };
+        Ok(FormatOptions {
+            table,
+            key,
+            format,
+            prefix: format!("{value}{format}."),
+        })
+    }
+
+    fn get(&self, name: &str) -> Option<&'a str> {
+        self.table.options.get(&format!("{}{name}", self.prefix))
+    }
+
+    fn flag(&self, name: &str) -> Result<Option<bool>> {
+        truth(self.get(name)).map_err(|what| self.error(name, what))
+    }
+
+    /// One character, or the escape of one.
+    fn character(&self, name: &str) -> Result<Option<char>> {
+        let Some(given) = self.get(name) else {
+            return Ok(None);
+        };
+        let mut chars = given.chars();
+        match (given, chars.next(), chars.next()) {
+            ("\\t", ..) => Ok(Some('\t')),
+            ("\\\\", ..) => Ok(Some('\\')),
+            (_, Some(char), None) => Ok(Some(char)),
+            _ => Err(self.error(name, format!("'{given}' is not one character"))),
+        }
+    }
+
+    fn on_error(&self) -> Result<OnError> {
+        Ok(match self.flag("ignore-parse-errors")? {
+            None => OnError::Keep,
+            Some(true) => OnError::Ignore,
+            Some(false) => OnError::Fail(format!("{}ignore-parse-errors", self.prefix)),
+        })
+    }
+
+    /// Refuses what begins like an option of the format and is none.
+    fn only(&self, known: &[&str]) -> Result<()> {
+        let mut names = self
+            .table
+            .options
+            .entries
+            .keys()
+            .filter_map(|key| key.strip_prefix(&self.prefix));
+        match names.find(|name| !known.contains(name)) {
+            Some(name) => {
+                let what = format!(
+                    "is not an option that can be read with; there are {}",
+                    known.join(", ")
+                );
+                Err(self.error(name, what))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The columns that a record holds: a partition column's value is in the file's path, not in its records.
+    fn physical(&self) -> impl Iterator<Item = (&'a str, &'a DataType)> {
+        let table = self.table;
+        let in_record = |column: &&sql::Column| !table.partitioned_by.contains(&column.name);
+        table
+            .columns
+            .iter()
+            .filter(in_record)
+            .filter_map(|column| match &column.kind {
+                ColumnKind::Physical { data_type, .. } => Some((column.name.as_str(), data_type)),
+                _ => None,
+            })
+    }
+
+    /// What is wrong with the format's option of this name.
+    fn error(&self, name: &str, what: impl std::fmt::Display) -> Error {
+        if name == self.key {
+            self.full_error(name, what)
+        } else {
+            self.full_error(&format!("{}{name}", self.prefix), what)
+        }
+    }
+
+    fn full_error(&self, key: &str, what: impl std::fmt::Display) -> Error {
+        let place = self
+            .table
+            .options
+            .entries
+            .get(key)
+            .map_or(self.table.place, |entry| entry.place);
+        let table = &self.table.name;
+        Error::job(format!(
+            "{}:{}: table '{table}', option '{key}': {what}",
+            place.line, place.column
+        ))
+    }
+
+    fn at(&self, error: Error) -> Error {
+        error.at(format!(
+            "{}:{}: table '{}'",
+            self.table.place.line, self.table.place.column, self.table.name
+        ))
+    }
+}
+
+fn truth(given: Option<&str>) -> Result<Option<bool>, String> {
+    match given {
+        None => Ok(None),
+        Some(given) if given.eq_ignore_ascii_case("true") => Ok(Some(true)),
+        Some(given) if given.eq_ignore_ascii_case("false") => Ok(Some(false)),
+        Some(given) => Err(format!("'{given}' is neither true nor false")),
+    }
+}

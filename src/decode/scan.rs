@@ -1,0 +1,588 @@
+//! The JSON lexer: one pass over the text of one record, nothing copied.
+//!
+//! The text was found to be valid UTF-8 before it comes here, so every slice between two ASCII characters is text
+//! again. What is skipped is still checked for its structure, so that a record is good or bad by its own
+//! bytes, hardly by which columns a job happens to read.
+
+use super::fault::{Fault, Parsed};
+
+/// How deep a document may be nested: the limit of Jackson, which Flink reads JSON with.
+pub const MAX_DEPTH: usize = 1000;
+
+/// A place in the text of one record.
+pub struct Scan<'a> {
+    text: &'a str,
+    bytes: &'a [u8],
+    at: usize,
+}
+
+/// The inside of a string as it stands in the text.
+#[derive(Clone, Copy)]
+pub struct Quoted<'a> {
+    pub raw: &'a str,
+    /// It has escapes: the text is not the raw text.
+    pub escaped: bool,
+    /// Where the raw text begins.
+    pub at: usize,
+}
+
+/// A number by JSON's grammar: `mantissa * 10^exponent`, negative or not.
+#[derive(Clone, Copy)]
+pub struct Number<'a> {
+    pub text: &'a str,
+    pub negative: bool,
+    pub mantissa: u64,
+    pub exponent: i32,
+    /// It has more digits than the mantissa or the exponent can hold, so only the text is right.
+    pub inexact: bool,
+    /// It has neither a fraction nor an exponent.
+    pub integer: bool,
+}
+
+impl<'a> Scan<'a> {
+    pub fn new(text: &'a str) -> Self {
+        Scan {
+            text,
+            bytes: text.as_bytes(),
+            at: 0,
+        }
+    }
+
+    /// The byte that is to be read next, counted from 0.
+    pub fn at(&self) -> usize {
+        self.at
+    }
+
+    /// Goes back to a place that [`Scan::at`] gave.
+    pub fn return_to(&mut self, at: usize) {
+        self.at = at;
+    }
+
+    /// The text from a place that [`Scan::at`] gave up to here.
+    pub fn since(&self, start: usize) -> &'a str {
+        self.text.get(start..self.at).unwrap_or_default()
+    }
+
+    /// The next byte, or 0 at the end; a real 0 is no JSON either.
+    #[inline(always)]
+    pub fn peek(&self) -> u8 {
+        self.bytes.get(self.at).copied().unwrap_or(0)
+    }
+
+    /// The next byte that is not white space.
+    #[inline(always)]
+    pub fn next_token(&mut self) -> u8 {
+        // Most tokens stand at once or behind one blank.
+        let mut byte = self.peek();
+        if byte == b' ' {
+            self.at += 1;
+            byte = self.peek();
+        }
+        while matches!(byte, b' ' | b'\n' | b'\r' | b'\t') {
+            self.at += 1;
+            byte = self.peek();
+        }
+        byte
+    }
+
+    /// Steps over one byte that was peeked at.
+    #[inline(always)]
+    pub fn step(&mut self) {
+        self.at += 1;
+    }
+
+    /// Steps over `expected` when it stands here.
+    #[inline(always)]
+    pub fn take(&mut self, expected: &[u8]) -> bool {
+        let found = self.bytes[self.at.min(self.bytes.len())..].starts_with(expected);
+        if found {
+            self.at += expected.len();
+        }
+        found
+    }
+
+    /// Steps over the colon behind a name.
+    #[inline(always)]
+    pub fn colon(&mut self) -> Parsed {
+        if self.next_token() != b':' {
+            return Err(self.wrong("':' after a name"));
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    /// Nothing but white space is left.
+    pub fn end(&mut self) -> Parsed {
+        self.next_token();
+        if self.at < self.bytes.len() {
+            return Err(self.wrong("the end of the record"));
+        }
+        Ok(())
+    }
+
+    /// A fault that says what should have stood here.
+    #[cold]
+    pub fn wrong(&self, expected: &str) -> Box<Fault> {
+        let found = match self
+            .text
+            .get(self.at..)
+            .and_then(|rest| rest.chars().next())
+        {
+            Some(found) => format!("{found:?}"),
+            None => "the end".to_owned(),
+        };
+        Fault::syntax(self.at, format!("expected {expected}, found {found}"))
+    }
+
+    /// Reads `true`, `false` or `null` when it stands here.
+    pub fn word(&mut self, word: &'static str) -> Parsed {
+        if self.take(word.as_bytes()) && !self.peek().is_ascii_alphanumeric() {
+            return Ok(());
+        }
+        Err(self.wrong(word))
+    }
+
+    /// Reads a string; the scan stands at its first quote.
+    #[inline]
+    pub fn string(&mut self) -> Parsed<Quoted<'a>> {
+        if self.peek() != b'"' {
+            return Err(self.wrong("a string"));
+        }
+        let start = self.at + 1;
+        let mut at = start;
+        let mut escaped = false;
+        loop {
+            at += special(&self.bytes[at..]);
+            match self.bytes.get(at) {
+                Some(b'"') => break,
+                Some(_) => {
+                    // A backslash and whatever stands behind it; a quote there does not end the string.
+                    escaped = true;
+                    at = (at + 2).min(self.bytes.len());
+                }
+                None => return Err(Fault::syntax(start - 1, "a string does not end")),
+            }
+        }
+        self.at = at + 1;
+        Ok(Quoted {
+            raw: &self.text[start..at],
+            escaped,
+            at: start,
+        })
+    }
+
+    /// Reads a number.
+    #[inline]
+    pub fn number(&mut self) -> Parsed<Number<'a>> {
+        let start = self.at;
+        let negative = self.peek() == b'-';
+        self.at += usize::from(negative);
+        let mut mantissa = 0u64;
+        let first = self.at;
+        self.digits(&mut mantissa);
+        let mut digits = self.at - first;
+        if digits == 0 {
+            return Err(self.wrong("a digit"));
+        }
+        if digits > 1 && self.bytes[first] == b'0' {
+            return Err(Fault::syntax(first, "a number begins with a needless 0"));
+        }
+        let mut exponent = 0i32;
+        let mut integer = true;
+        if self.peek() == b'.' {
+            integer = false;
+            self.at += 1;
+            let point = self.at;
+            self.digits(&mut mantissa);
+            let fraction = self.at - point;
+            if fraction == 0 {
+                return Err(self.wrong("a digit after the decimal point"));
+            }
+            digits += fraction;
+            exponent = i32::try_from(fraction).map_or(i32::MIN, |fraction| -fraction);
+        }
+        let mut inexact = digits > 19;
+        if matches!(self.peek(), b'e' | b'E') {
+            integer = false;
+            let power = self.power()?;
+            inexact |= power.is_none();
+            exponent = exponent.saturating_add(power.unwrap_or(0));
+        }
+        Ok(Number {
+            text: &self.text[start..self.at],
+            negative,
+            mantissa,
+            exponent,
+            inexact,
+            integer,
+        })
+    }
+
+    /// Reads digits into `mantissa`, which wraps where there are too many.
+    #[inline(always)]
+    fn digits(&mut self, mantissa: &mut u64) {
+        while let Some(digit) = self.bytes.get(self.at).map(|byte| byte.wrapping_sub(b'0'))
+            && digit < 10
+        {
+            *mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit));
+            self.at += 1;
+        }
+    }
+
+    /// Reads `e+12`; `None` when it is too large to be counted.
+    fn power(&mut self) -> Parsed<Option<i32>> {
+        self.at += 1;
+        let negative = self.peek() == b'-';
+        if matches!(self.peek(), b'-' | b'+') {
+            self.at += 1;
+        }
+        let mut power = Some(0i32);
+        let first = self.at;
+        while self.peek().is_ascii_digit() {
+            let digit = i32::from(self.peek() - b'0');
+            power = power.and_then(|power| power.checked_mul(10)?.checked_add(digit));
+            self.at += 1;
+        }
+        if self.at == first {
+            return Err(self.wrong("a digit in the exponent"));
+        }
+        Ok(power.map(|power| if negative { -power } else { power }))
+    }
+
+    /// Steps over one value of any kind. Strings are not unescaped and numbers not computed, but the
+    /// structure is checked. It does not recurse, so that no document can exhaust the stack.
+    pub fn skip(&mut self) -> Parsed {
+        let mut open = Open::default();
+        loop {
+            match self.next_token() {
+                b'"' => drop(self.string()?),
+                b'{' => {
+                    self.at += 1;
+                    if self.next_token() != b'}' {
+                        open.push(true, self.at)?;
+                        self.name()?;
+                        continue;
+                    }
+                    self.at += 1;
+                }
+                b'[' => {
+                    self.at += 1;
+                    if self.next_token() != b']' {
+                        open.push(false, self.at)?;
+                        continue;
+                    }
+                    self.at += 1;
+                }
+                b't' => self.word("true")?,
+                b'f' => self.word("false")?,
+                b'n' => self.word("null")?,
+                b'-' | b'0'..=b'9' => drop(self.number()?),
+                _ => return Err(self.wrong("a value")),
+            }
+            // Behind a value: what closes here, until something goes on.
+            loop {
+                let Some(object) = open.last() else {
+                    return Ok(());
+                };
+                match (self.next_token(), object) {
+                    (b',', true) => {
+                        self.at += 1;
+                        self.next_token();
+                        self.name()?;
+                        break;
+                    }
+                    (b',', false) => {
+                        self.at += 1;
+                        break;
+                    }
+                    (b'}', true) | (b']', false) => {
+                        self.at += 1;
+                        open.pop();
+                    }
+                    (_, true) => return Err(self.wrong("',' or '}'")),
+                    (_, false) => return Err(self.wrong("',' or ']'")),
+                }
+            }
+        }
+    }
+
+    /// Steps over a name and its colon.
+    fn name(&mut self) -> Parsed {
+        self.string()?;
+        self.colon()
+    }
+}
+
+/// Which brackets are open: one bit each.
+struct Open {
+    bits: [u64; MAX_DEPTH.div_ceil(64)],
+    depth: usize,
+}
+
+impl Default for Open {
+    fn default() -> Self {
+        Open {
+            bits: [0; MAX_DEPTH.div_ceil(64)],
+            depth: 0,
+        }
+    }
+}
+
+impl Open {
+    fn push(&mut self, object: bool, at: usize) -> Parsed {
+        if self.depth == MAX_DEPTH {
+            return Err(Fault::syntax(at, format!("nested deeper than {MAX_DEPTH}")));
+        }
+        let (word, bit) = (self.depth / 64, 1u64 << (self.depth % 64));
+        self.bits[word] = if object {
+            self.bits[word] | bit
+        } else {
+            self.bits[word] & !bit
+        };
+        self.depth += 1;
+        Ok(())
+    }
+
+    fn last(&self) -> Option<bool> {
+        let last = self.depth.checked_sub(1)?;
+        Some(self.bits[last / 64] >> (last % 64) & 1 == 1)
+    }
+
+    fn pop(&mut self) {
+        self.depth -= 1;
+    }
+}
+
+/// How many bytes stand before the next quote or backslash, eight at a time. Flink allows raw control characters in
+/// strings, so nothing else ends a run of plain text.
+#[inline(always)]
+fn special(bytes: &[u8]) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    // The lowest byte of the result that has its high bit set is the first byte of `word` that is zero.
+    let zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
+    let mut at = 0;
+    while let Some(chunk) = bytes[at..].first_chunk::<8>() {
+        let word = u64::from_le_bytes(*chunk);
+        let hits = zero(word ^ (ONES * u64::from(b'"'))) | zero(word ^ (ONES * u64::from(b'\\')));
+        if hits != 0 {
+            return at + (hits.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+    }
+    while at < bytes.len() && !matches!(bytes[at], b'"' | b'\\') {
+        at += 1;
+    }
+    at
+}
+
+impl Quoted<'_> {
+    /// Appends the text that the string stands for.
+    pub fn append_to(&self, out: &mut Vec<u8>) -> Parsed {
+        if !self.escaped {
+            out.extend_from_slice(self.raw.as_bytes());
+            return Ok(());
+        }
+        let bytes = self.raw.as_bytes();
+        let mut at = 0;
+        while at < bytes.len() {
+            let plain = bytes[at..]
+                .iter()
+                .position(|byte| *byte == b'\\')
+                .unwrap_or(bytes.len() - at);
+            out.extend_from_slice(&bytes[at..at + plain]);
+            at += plain;
+            if at == bytes.len() {
+                break;
+            }
+            let fault = |what: &str| Fault::syntax(self.at + at, what);
+            let short = match bytes.get(at + 1) {
+                Some(byte @ (b'"' | b'\\' | b'/')) => *byte,
+                Some(b'b') => 0x08,
+                Some(b'f') => 0x0c,
+                Some(b'n') => b'\n',
+                Some(b'r') => b'\r',
+                Some(b't') => b'\t',
+                Some(b'u') => {
+                    let (found, length) = self
+                        .code_point(at)
+                        .ok_or_else(|| fault("\\u is not followed by the code of a character"))?;
+                    out.extend_from_slice(found.encode_utf8(&mut [0; 4]).as_bytes());
+                    at += length;
+                    continue;
+                }
+                _ => return Err(fault("no such escape")),
+            };
+            out.push(short);
+            at += 2;
+        }
+        Ok(())
+    }
+
+    /// The character that `\uXXXX`, or a pair of them, at this place stands for, and how long it is.
+    fn code_point(&self, at: usize) -> Option<(char, usize)> {
+        let unit = |at: usize| {
+            let hex = self.raw.get(at..at + 6)?.strip_prefix("\\u")?;
+            hex.bytes()
+                .all(|byte| byte.is_ascii_hexdigit())
+                .then_some(())?;
+            u32::from_str_radix(hex, 16).ok()
+        };
+        let high = unit(at)?;
+        if !(0xd800..0xdc00).contains(&high) {
+            return Some((char::from_u32(high)?, 6));
+        }
+        let low = unit(at + 6).filter(|low| (0xdc00..0xe000).contains(low))?;
+        Some((
+            char::from_u32(0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00))?,
+            12,
+        ))
+    }
+}
+
+impl Number<'_> {
+    /// The number as an integer, where it is written as one and fits.
+    #[inline(always)]
+    pub fn to_i64(self) -> Option<i64> {
+        if !self.integer {
+            return None;
+        }
+        if self.inexact {
+            return self.text.parse().ok();
+        }
+        if self.negative {
+            0i64.checked_sub_unsigned(self.mantissa)
+        } else {
+            i64::try_from(self.mantissa).ok()
+        }
+    }
+
+    /// The nearest double; infinite where it is too large for one.
+    #[inline(always)]
+    pub fn to_f64(self) -> f64 {
+        // Both factors are exact, so their product or quotient is rounded once: this is the nearest double.
+        const POWERS: [f64; 23] = [
+            1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
+            1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
+        ];
+        if self.mantissa <= 1 << 53 && !self.inexact {
+            let power = POWERS.get(self.exponent.unsigned_abs() as usize);
+            if let Some(power) = power {
+                let mantissa = self.mantissa as f64;
+                let value = if self.exponent < 0 {
+                    mantissa / power
+                } else {
+                    mantissa * power
+                };
+                return if self.negative { -value } else { value };
+            }
+        }
+        // Every number of JSON's grammar is one of Rust's.
+        self.text.parse().unwrap_or(f64::NAN)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(text: &str) -> f64 {
+        Scan::new(text).number().unwrap().to_f64()
+    }
+
+    #[test]
+    fn doubles_are_exact() {
+        for text in [
+            "0",
+            "-0",
+            "85.83749561871434",
+            "1e22",
+            "1e23",
+            "9007199254740993",
+            "4.9e-324",
+            "-1.7976931348623157e308",
+            "1e-7",
+            "123456789012345678901234567890.5",
+        ] {
+            assert_eq!(
+                number(text).to_bits(),
+                text.parse::<f64>().unwrap().to_bits(),
+                "{text}"
+            );
+        }
+        assert!(number("1e400").is_infinite());
+    }
+
+    #[test]
+    fn strings_end_at_their_own_quote() {
+        let mut scan = Scan::new(r#""a long text, \"quoted\" \\" rest"#);
+        let string = scan.string().unwrap();
+        let mut text = Vec::new();
+        string.append_to(&mut text).unwrap();
+        assert_eq!(
+            String::from_utf8(text).unwrap(),
+            r#"a long text, "quoted" \"#
+        );
+        assert_eq!(scan.next_token(), b'r');
+    }
+
+    #[test]
+    fn surrogates_come_in_pairs() {
+        let read = |text: &str| {
+            let mut out = Vec::new();
+            Scan::new(text).string()?.append_to(&mut out)?;
+            Parsed::Ok(String::from_utf8(out).unwrap())
+        };
+        assert_eq!(read(r#""\ud83d\ude91 \u00e9""#).unwrap(), "🚑 é");
+        for lone in [
+            r#""\ud83d""#,
+            r#""\ude91""#,
+            r#""\ud83dx""#,
+            r#""\u12""#,
+            r#""\u+123""#,
+            r#""\x""#,
+        ] {
+            assert!(read(lone).is_err(), "{lone}");
+        }
+    }
+
+    #[test]
+    fn skipping_checks_the_structure() {
+        let skip = |text: &str| {
+            let mut scan = Scan::new(text);
+            scan.skip().and_then(|()| scan.end()).is_ok()
+        };
+        for good in [
+            "{}",
+            "[]",
+            " [1, -2.5e3, \"a\", {\"b\": [true, false, null]}, {}] ",
+            "\"x\"",
+        ] {
+            assert!(skip(good), "{good}");
+        }
+        for bad in [
+            "",
+            "{",
+            "[1,]",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{\"a\":1,}",
+            "[1}",
+            "{1:2}",
+            "01",
+            "1.",
+            "nul",
+            "truex",
+            "NaN",
+            "[] []",
+            "-",
+        ] {
+            assert!(!skip(bad), "{bad}");
+        }
+        assert!(skip(&("[".repeat(MAX_DEPTH) + &"]".repeat(MAX_DEPTH))));
+        assert!(!skip(
+            &("[".repeat(MAX_DEPTH + 2) + &"]".repeat(MAX_DEPTH + 2))
+        ));
+        assert!(!skip(&"[".repeat(1_000_000)));
+    }
+}
