@@ -1,0 +1,397 @@
+//! The rows of one input that the other may still match.
+//!
+//! Rows lie in chunks, as the batches brought them, and are found through entries in buckets of event time: by the hash of
+//! the key within a bucket. What has expired goes bucket by bucket; a chunk goes with its last row, and when more than half of
+//! what lies in the chunks is dead, what lives is moved together.
+
+use crate::error::Result;
+use crate::operator::keys::{ByHash, EncodedKeys, KeyEncoder, KeyRows};
+use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, UInt32Array};
+use arrow::compute::{concat_batches, filter_record_batch, interleave, take, take_record_batch};
+use arrow::record_batch::RecordBatch;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+/// Marks the end of a chain of entries with one hash.
+const NONE: u32 = u32::MAX;
+
+/// Small chunks are joined with their neighbours up to this many rows; so many dead rows are not worth moving the living.
+const CHUNK: usize = 8192;
+
+/// A bucket is at least this long, so that exact joins on time do not make one for each millisecond.
+const MIN_BUCKET_MS: i64 = 1_000;
+
+pub(super) struct Side {
+    /// In the order of their rows' numbers.
+    chunks: Vec<Chunk>,
+    next_id: u64,
+    /// By event time divided by the length of a bucket.
+    buckets: BTreeMap<i64, Bucket>,
+    bucket_ms: i64,
+    entries: usize,
+    /// On an outer side: the rows that had no match when they came, by time and by their place in the bucket.
+    unmatched: Option<BinaryHeap<Reverse<(i64, u32)>>>,
+}
+
+/// New rows, and what became of them already.
+pub(super) struct Arrivals<'a> {
+    pub batch: RecordBatch,
+    pub keys: EncodedKeys,
+    pub times: &'a Int64Array,
+    pub matched: &'a [bool],
+    /// Whether the row can still be matched.
+    pub keep: &'a [bool],
+}
+
+/// A kept row that a new row may match.
+#[derive(Clone, Copy)]
+pub(super) struct Found {
+    pub id: u64,
+    bucket: i64,
+    entry: u32,
+}
+
+/// Everything that is kept, in the order in which it came.
+pub(super) struct Contents {
+    pub keys: Vec<ArrayRef>,
+    pub batch: RecordBatch,
+    pub times: Vec<i64>,
+    pub matched: Vec<bool>,
+}
+
+/// Rows with consecutive numbers from `first`.
+struct Chunk {
+    first: u64,
+    batch: RecordBatch,
+    keys: KeyRows,
+    live: usize,
+}
+
+#[derive(Default)]
+struct Bucket {
+    /// The newest entry with a hash; `older` leads to the others.
+    newest: ByHash<u32>,
+    entries: Vec<Entry>,
+}
+
+struct Entry {
+    id: u64,
+    time: i64,
+    older: u32,
+    matched: bool,
+}
+
+impl Side {
+    /// `span_ms` is the length of the join's interval.
+    pub fn new(outer: bool, span_ms: i64) -> Self {
+        Side {
+            chunks: Vec::new(),
+            next_id: 0,
+            buckets: BTreeMap::new(),
+            bucket_ms: (span_ms / 2).max(MIN_BUCKET_MS),
+            entries: 0,
+            unmatched: outer.then(BinaryHeap::new),
+        }
+    }
+
+    /// Adds the kept rows with this key and a time between the two, ends included, to `found`.
+    pub fn find(&self, hash: u64, key: &[u8], from: i64, to: i64, found: &mut Vec<Found>) {
+        if from > to {
+            return;
+        }
+        for (number, bucket) in self
+            .buckets
+            .range(self.bucket_of(from)..=self.bucket_of(to))
+        {
+            let mut at = bucket.newest.get(&hash).copied().unwrap_or(NONE);
+            while at != NONE {
+                let entry = &bucket.entries[at as usize];
+                if (from..=to).contains(&entry.time) && self.key(entry.id) == key {
+                    found.push(Found {
+                        id: entry.id,
+                        bucket: *number,
+                        entry: at,
+                    });
+                }
+                at = entry.older;
+            }
+        }
+    }
+
+    pub fn mark_matched(&mut self, found: &Found) {
+        if self.unmatched.is_some()
+            && let Some(bucket) = self.buckets.get_mut(&found.bucket)
+        {
+            bucket.entries[found.entry as usize].matched = true;
+        }
+    }
+
+    /// Keeps the rows that can still be matched.
+    pub fn add(&mut self, arrivals: Arrivals, encoder: &KeyEncoder) -> Result<()> {
+        let Arrivals {
+            batch,
+            keys,
+            times,
+            matched,
+            keep,
+        } = arrivals;
+        let kept: Vec<usize> = (0..keep.len()).filter(|row| keep[*row]).collect();
+        if kept.is_empty() {
+            return Ok(());
+        }
+        for (id, row) in (self.next_id..).zip(&kept) {
+            self.index(id, keys.hashes[*row], times.value(*row), matched[*row]);
+        }
+        let chunk = if kept.len() == batch.num_rows() {
+            Chunk {
+                first: self.next_id,
+                batch,
+                keys: keys.rows,
+                live: kept.len(),
+            }
+        } else {
+            let mut own = encoder.empty();
+            kept.iter().for_each(|row| own.push(&keys.rows, *row));
+            let batch = filter_record_batch(&batch, &BooleanArray::from(keep.to_vec()))?;
+            Chunk {
+                first: self.next_id,
+                batch,
+                keys: own,
+                live: kept.len(),
+            }
+        };
+        self.next_id += kept.len() as u64;
+        self.chunks.push(chunk);
+        self.join_small_chunks()
+    }
+
+    /// The columns of the given rows, in the given order.
+    pub fn columns(&self, ids: impl Iterator<Item = u64>) -> Result<Vec<ArrayRef>> {
+        let mut used: Vec<&Chunk> = Vec::new();
+        let mut place_of_chunk = vec![usize::MAX; self.chunks.len()];
+        let mut places = Vec::with_capacity(ids.size_hint().0);
+        for id in ids {
+            let chunk = self.chunk_of(id);
+            if place_of_chunk[chunk] == usize::MAX {
+                place_of_chunk[chunk] = used.len();
+                used.push(&self.chunks[chunk]);
+            }
+            places.push((
+                place_of_chunk[chunk],
+                (id - self.chunks[chunk].first) as usize,
+            ));
+        }
+        let Some(first) = used.first() else {
+            return Ok(Vec::new());
+        };
+        if used.len() == 1 {
+            let rows: UInt32Array = places.iter().map(|(_, row)| *row as u32).collect();
+            let columns = first.batch.columns().iter();
+            return Ok(columns
+                .map(|column| take(column, &rows, None))
+                .collect::<Result<_, _>>()?);
+        }
+        let column = |at: usize| {
+            let parts: Vec<&dyn Array> = used
+                .iter()
+                .map(|chunk| chunk.batch.column(at).as_ref())
+                .collect();
+            interleave(&parts, &places)
+        };
+        Ok((0..first.batch.num_columns())
+            .map(column)
+            .collect::<Result<_, _>>()?)
+    }
+
+    /// On an outer side: the rows up to this time that never matched, each told once.
+    pub fn expired_unmatched(&mut self, limit: i64) -> Vec<u64> {
+        let mut expired = Vec::new();
+        let bucket_ms = self.bucket_ms;
+        let Some(unmatched) = &mut self.unmatched else {
+            return expired;
+        };
+        while let Some(Reverse((time, _))) = unmatched.peek()
+            && *time <= limit
+            && let Some(Reverse((time, entry))) = unmatched.pop()
+        {
+            if let Some(bucket) = self.buckets.get(&time.div_euclid(bucket_ms)) {
+                let entry = &bucket.entries[entry as usize];
+                if !entry.matched {
+                    expired.push(entry.id);
+                }
+            }
+        }
+        expired
+    }
+
+    /// Forgets the rows up to this time; those whose bucket holds later ones too go with them.
+    pub fn forget_until(&mut self, limit: i64, encoder: &KeyEncoder) -> Result<()> {
+        let mut forgot = false;
+        while let Some((number, _)) = self.buckets.first_key_value()
+            && number
+                .saturating_add(1)
+                .saturating_mul(self.bucket_ms)
+                .saturating_sub(1)
+                <= limit
+            && let Some((_, bucket)) = self.buckets.pop_first()
+        {
+            self.entries -= bucket.entries.len();
+            let mut chunk = 0;
+            for entry in &bucket.entries {
+                let holds = |chunk: &Chunk| {
+                    (chunk.first..chunk.first + chunk.keys.len() as u64).contains(&entry.id)
+                };
+                if !self.chunks.get(chunk).is_some_and(holds) {
+                    chunk = self.chunk_of(entry.id);
+                }
+                self.chunks[chunk].live -= 1;
+            }
+            forgot = true;
+        }
+        if forgot {
+            self.chunks.retain(|chunk| chunk.live > 0);
+            let stored: usize = self.chunks.iter().map(|chunk| chunk.keys.len()).sum();
+            if stored > 2 * self.entries + CHUNK {
+                self.move_together(encoder)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything later than `limit`, which is all that can still be matched; None when that is nothing.
+    pub fn contents(&self, limit: i64, encoder: &KeyEncoder) -> Result<Option<Contents>> {
+        let Some(first) = self.chunks.first() else {
+            return Ok(None);
+        };
+        let entries = self.buckets.values().flat_map(|bucket| &bucket.entries);
+        let entries = entries.filter(|entry| entry.time > limit);
+        let mut rows: Vec<_> = entries
+            .map(|entry| (entry.id, entry.time, entry.matched))
+            .collect();
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        rows.sort_unstable_by_key(|(id, ..)| *id);
+        let mut batches = Vec::with_capacity(self.chunks.len());
+        let mut keys = encoder.empty();
+        let mut rest = rows.as_slice();
+        for chunk in &self.chunks {
+            let end = chunk.first + chunk.keys.len() as u64;
+            let (own, later) = rest.split_at(rest.partition_point(|(id, ..)| *id < end));
+            rest = later;
+            own.iter()
+                .for_each(|(id, ..)| keys.push(&chunk.keys, (id - chunk.first) as usize));
+            batches.push(if own.len() == chunk.keys.len() {
+                chunk.batch.clone()
+            } else {
+                let rows = own.iter().map(|(id, ..)| (id - chunk.first) as u32);
+                take_record_batch(&chunk.batch, &rows.collect::<UInt32Array>())?
+            });
+        }
+        Ok(Some(Contents {
+            keys: encoder.decode(&keys, 0..keys.len())?,
+            batch: concat_batches(&first.batch.schema(), &batches)?,
+            times: rows.iter().map(|(_, time, _)| *time).collect(),
+            matched: rows.iter().map(|(.., matched)| *matched).collect(),
+        }))
+    }
+
+    /// The bytes that it takes, roughly.
+    pub fn size(&self) -> usize {
+        let chunk = |chunk: &Chunk| chunk.batch.get_array_memory_size() + chunk.keys.size();
+        let bucket = |bucket: &Bucket| {
+            bucket.newest.capacity() * size_of::<(u64, u32)>()
+                + bucket.entries.capacity() * size_of::<Entry>()
+        };
+        self.chunks.iter().map(chunk).sum::<usize>()
+            + self.buckets.values().map(bucket).sum::<usize>()
+            + self.unmatched.as_ref().map_or(0, BinaryHeap::capacity) * size_of::<(i64, u32)>()
+    }
+
+    fn bucket_of(&self, time: i64) -> i64 {
+        time.div_euclid(self.bucket_ms)
+    }
+
+    fn chunk_of(&self, id: u64) -> usize {
+        self.chunks.partition_point(|chunk| chunk.first <= id) - 1
+    }
+
+    fn key(&self, id: u64) -> &[u8] {
+        let chunk = &self.chunks[self.chunk_of(id)];
+        chunk.keys.bytes((id - chunk.first) as usize)
+    }
+
+    fn index(&mut self, id: u64, hash: u64, time: i64, matched: bool) {
+        let bucket = self
+            .buckets
+            .entry(time.div_euclid(self.bucket_ms))
+            .or_default();
+        let entry = bucket.entries.len() as u32;
+        let older = bucket.newest.insert(hash, entry).unwrap_or(NONE);
+        bucket.entries.push(Entry {
+            id,
+            time,
+            older,
+            matched,
+        });
+        self.entries += 1;
+        if let Some(unmatched) = &mut self.unmatched
+            && !matched
+        {
+            unmatched.push(Reverse((time, entry)));
+        }
+    }
+
+    /// Joins the newest chunks while the last is not much smaller than the one before it, so that each row is copied
+    /// a few times at most, and small batches do not stay small chunks.
+    fn join_small_chunks(&mut self) -> Result<()> {
+        while let [.., before, last] = self.chunks.as_mut_slice() {
+            let (rows, more) = (before.keys.len(), last.keys.len());
+            let adjacent = before.first + rows as u64 == last.first;
+            if !adjacent || rows + more > CHUNK || more < rows / 2 {
+                break;
+            }
+            before.batch = concat_batches(&before.batch.schema(), [&before.batch, &last.batch])?;
+            (0..more).for_each(|row| before.keys.push(&last.keys, row));
+            before.live += last.live;
+            self.chunks.pop();
+        }
+        Ok(())
+    }
+
+    /// Moves the living rows into new chunks, bucket by bucket, and numbers them anew.
+    fn move_together(&mut self, encoder: &KeyEncoder) -> Result<()> {
+        let Some(schema) = self.chunks.first().map(|chunk| chunk.batch.schema()) else {
+            return Ok(());
+        };
+        let entries = self.buckets.values().flat_map(|bucket| &bucket.entries);
+        let ids: Vec<u64> = entries.map(|entry| entry.id).collect();
+        let mut chunks = Vec::with_capacity(ids.len() / CHUNK + 1);
+        let mut first = 0;
+        for ids in ids.chunks(CHUNK) {
+            let batch = RecordBatch::try_new(schema.clone(), self.columns(ids.iter().copied())?)?;
+            let mut keys = encoder.empty();
+            for id in ids {
+                let chunk = &self.chunks[self.chunk_of(*id)];
+                keys.push(&chunk.keys, (id - chunk.first) as usize);
+            }
+            chunks.push(Chunk {
+                first,
+                batch,
+                keys,
+                live: ids.len(),
+            });
+            first += ids.len() as u64;
+        }
+        let entries = self
+            .buckets
+            .values_mut()
+            .flat_map(|bucket| &mut bucket.entries);
+        for (id, entry) in (0..).zip(entries) {
+            entry.id = id;
+        }
+        self.chunks = chunks;
+        self.next_id = first;
+        Ok(())
+    }
+}

@@ -1,0 +1,192 @@
+//! What is done with rows: pure, synchronous state machines.
+//!
+//! An [`Operator`] takes batches and watermarks and gives batches. It does no I/O, reads no clock
+//! and draws no random number, so the same calls give the same rows always: in a test, in a
+//! replay, after a crash. It keeps its state in columns and hands them out as a [`Snapshot`].
+//!
+//! How rows are told apart: the hidden columns of [`hidden`] travel at the end of a batch that came
+//! straight from a source, up to the first keyed operator. They say where the row came from, and
+//! which watermark was in force just before it, so that lateness is judged row by row, as Flink
+//! does, although rows travel in batches.
+
+mod expr;
+pub mod interval_join;
+pub mod keys;
+pub mod project;
+pub mod union;
+pub mod watermark;
+pub mod window;
+
+use crate::error::Result;
+use crate::plan::{Node, Op};
+use crate::time::Progress;
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use datafusion::physical_expr::PhysicalExpr;
+use std::sync::Arc;
+
+/// Columns that no job sees.
+pub mod hidden {
+    use arrow::datatypes::{DataType, Field, FieldRef, Schema};
+    use std::sync::Arc;
+
+    /// Int32: which split the row came from, an index into the engine's list of splits.
+    pub const SPLIT: &str = "__split";
+    /// Int64: the Kafka offset, or the record's number in its file.
+    pub const OFFSET: &str = "__offset";
+    /// Int64, never NULL: the source's watermark just before this row, in milliseconds.
+    pub const WATERMARK: &str = "__watermark";
+
+    /// All of them, in the order in which they stand at the end of a batch.
+    pub fn fields() -> Vec<FieldRef> {
+        [
+            (SPLIT, DataType::Int32),
+            (OFFSET, DataType::Int64),
+            (WATERMARK, DataType::Int64),
+        ]
+        .map(|(name, data_type)| Arc::new(Field::new(name, data_type, false)))
+        .to_vec()
+    }
+
+    /// How many there are.
+    pub const COUNT: usize = 3;
+
+    /// How many columns stand before the hidden ones: all of them, where there are none.
+    pub fn visible(schema: &Schema) -> usize {
+        let is_hidden =
+            |field: &FieldRef| [SPLIT, OFFSET, WATERMARK].contains(&field.name().as_str());
+        schema
+            .fields()
+            .iter()
+            .position(is_hidden)
+            .unwrap_or(schema.fields().len())
+    }
+
+    /// Where the watermark of each row is found, if the rows carry one.
+    pub fn watermark(schema: &Schema) -> Option<usize> {
+        schema
+            .fields()
+            .iter()
+            .position(|field| field.name() == WATERMARK)
+    }
+}
+
+/// The operator for a node of the plan, fresh and without state; None for scans and sinks, which are not operators.
+/// `inputs` are the schemas of the node's inputs, hidden columns included.
+pub fn build(node: &Node, inputs: &[SchemaRef]) -> Result<Option<Box<dyn Operator>>> {
+    let schema = &node.schema;
+    let operator: Result<Box<dyn Operator>> = match &node.op {
+        Op::Scan(_) | Op::Sink(_) => return Ok(None),
+        Op::Project { exprs } => Ok(Box::new(project::Project::new(
+            exprs.clone(),
+            schema.clone(),
+        ))),
+        Op::Filter { predicate } => Ok(Box::new(project::Filter::new(predicate.clone()))),
+        Op::Union => Ok(Box::new(union::Union::new(inputs.len(), schema.clone()))),
+        Op::Window(spec) => window::TumbleWindows::new(spec, schema.clone(), inputs)
+            .map(|operator| Box::new(operator) as Box<dyn Operator>),
+        Op::IntervalJoin(spec) => {
+            interval_join::IntervalJoinOperator::new(spec, schema.clone(), inputs)
+                .map(|operator| Box::new(operator) as Box<dyn Operator>)
+        }
+    };
+    let place = format!("{}: {}", node.place, node.name);
+    match operator {
+        Ok(operator) => Ok(Some(Box::new(Placed { operator, place }))),
+        Err(error) => Err(error.at(place)),
+    }
+}
+
+/// The keys by which rows must be sent to lanes before they reach this input of a node; None where any lane will do.
+pub fn exchange_keys(op: &Op, input: usize) -> Option<&[Arc<dyn PhysicalExpr>]> {
+    match op {
+        Op::Scan(_) | Op::Sink(_) | Op::Project { .. } | Op::Filter { .. } | Op::Union => None,
+        Op::Window(window) => Some(&window.keys),
+        Op::IntervalJoin(join) if input == 0 => Some(&join.left_keys),
+        Op::IntervalJoin(join) => Some(&join.right_keys),
+    }
+}
+
+/// A state machine over batches. One instance lives on each lane and sees the keys of that lane.
+pub trait Operator: Send {
+    /// Takes a batch that arrived at input number `input`.
+    fn on_batch(&mut self, input: usize, batch: RecordBatch, out: &mut Output) -> Result<()>;
+
+    /// Learns how far each input has come, after every row that came before it; `progress` has one
+    /// entry for each input and none ever goes back. Returns how far this operator's own output has
+    /// come: no row that it emits later is older than that.
+    fn on_watermark(&mut self, progress: &[Progress], out: &mut Output) -> Result<Progress>;
+
+    /// The whole state. Cheap where it can share columns; later calls on the operator do not change it.
+    fn snapshot(&mut self) -> Result<Snapshot>;
+
+    /// Puts state back into a fresh instance. Called once for each part of each old lane's snapshot, with
+    /// only the rows whose keys belong to this lane, before any batch.
+    fn restore(&mut self, part: &str, rows: RecordBatch) -> Result<()>;
+
+    /// Bytes of state held, for the memory budget and the metrics.
+    fn state_bytes(&self) -> usize;
+}
+
+/// An operator's state as named tables.
+pub type Snapshot = Vec<StatePart>;
+
+/// One table of an operator's state. When the job starts again on another number of lanes, each row goes to
+/// the lane that its keys belong to.
+#[derive(Debug, Clone)]
+pub struct StatePart {
+    pub name: &'static str,
+    pub rows: RecordBatch,
+    /// How many of the first columns are the key; 0 sends every row to the first lane.
+    pub key_columns: usize,
+}
+
+/// What an operator gives back from one call.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// Rows for the operators behind it, in order.
+    pub batches: Vec<RecordBatch>,
+    /// Rows that came too late, as they arrived (hidden columns included), each batch with the sentence that says
+    /// what they were late for.
+    pub late: Vec<(RecordBatch, String)>,
+    /// Rows of the batch that went on or into the state, counted where that happens.
+    pub used: u64,
+    /// Rows that a predicate dropped.
+    pub filtered: u64,
+}
+
+/// Says in every error where in the job file the operator comes from.
+struct Placed {
+    operator: Box<dyn Operator>,
+    place: String,
+}
+
+impl Operator for Placed {
+    fn on_batch(&mut self, input: usize, batch: RecordBatch, out: &mut Output) -> Result<()> {
+        self.operator
+            .on_batch(input, batch, out)
+            .map_err(|error| error.at(&self.place))
+    }
+
+    fn on_watermark(&mut self, progress: &[Progress], out: &mut Output) -> Result<Progress> {
+        self.operator
+            .on_watermark(progress, out)
+            .map_err(|error| error.at(&self.place))
+    }
+
+    fn snapshot(&mut self) -> Result<Snapshot> {
+        self.operator
+            .snapshot()
+            .map_err(|error| error.at(&self.place))
+    }
+
+    fn restore(&mut self, part: &str, rows: RecordBatch) -> Result<()> {
+        self.operator
+            .restore(part, rows)
+            .map_err(|error| error.at(&self.place))
+    }
+
+    fn state_bytes(&self) -> usize {
+        self.operator.state_bytes()
+    }
+}
