@@ -1,0 +1,203 @@
+//! Where bytes are kept: a folder, an S3 bucket, or memory.
+//!
+//! [`open`] turns a URL of a job into an [`ObjectStore`] and a path in it. Whatever the URL, the store that comes back keeps four
+//! promises, which one suite checks for all of them:
+//!
+//! - when a put, copy or rename has returned, its effect survives a crash of the machine;
+//! - an object is there whole or not at all, also for somebody who lists or reads meanwhile;
+//! - of several creations of one object (`PutMode::Create`) exactly one succeeds;
+//! - a server that is away is waited for, and said to be away once; what no waiting can mend (a bucket that does not exist, a refused
+//!   access) is an error at once, which says what to do.
+//!
+//! Copying never fails because of a copy that was made before: repeat it freely.
+
+mod fault;
+mod flaky;
+mod local;
+mod retrying;
+mod s3;
+#[cfg(test)]
+mod suite;
+
+pub use fault::{explain, is_missing};
+pub use flaky::{Effect, Flaky};
+pub use local::DurableLocal;
+pub use retrying::Retrying;
+#[cfg(test)]
+pub(crate) use suite::s3 as test_place;
+
+use crate::error::{Error, Result};
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Component, PathBuf};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+/// A folder in a store: what a URL of the job leads to.
+#[derive(Debug, Clone)]
+pub struct Located {
+    /// The whole store: the file system from its root, or the bucket. Two URLs in one of them can be copied between.
+    pub store: Arc<dyn ObjectStore>,
+    /// The folder in it.
+    pub path: Path,
+    /// What the user wrote, without a slash at the end; for messages.
+    pub url: String,
+}
+
+impl Located {
+    /// The path of something below the folder; `relative` may have slashes in it.
+    pub fn child(&self, relative: &str) -> Path {
+        relative
+            .split('/')
+            .filter(|part| !part.is_empty())
+            .fold(self.path.clone(), Path::join)
+    }
+
+    /// The folder below this one.
+    pub fn folder(&self, relative: &str) -> Located {
+        Located {
+            store: Arc::clone(&self.store),
+            path: self.child(relative),
+            url: format!("{}/{relative}", self.url),
+        }
+    }
+
+    /// Says what a failure of the store means for the job, naming the URL and the object.
+    pub fn explain(&self, object: &Path, error: object_store::Error) -> Error {
+        explain(&self.url, object, error)
+    }
+}
+
+/// Finds the store that a URL names: a local path (`./lake`, `/x/y`, `file:///x/y`), `s3://bucket/prefix`, or `memory://name/prefix`,
+/// which lives as long as the process. Nothing is made, and no server is asked.
+pub fn open(url: &str) -> Result<Located> {
+    let trimmed = url.trim_end_matches('/');
+    match url.split_once("://") {
+        Some(("s3" | "s3a", rest)) => {
+            let (bucket, prefix) = split_bucket(url, rest)?;
+            let store = s3::bucket(bucket)?;
+            Ok(Located {
+                store,
+                path: prefix,
+                url: trimmed.to_string(),
+            })
+        }
+        Some(("memory", rest)) => {
+            let (name, prefix) = split_bucket(url, rest)?;
+            Ok(Located {
+                store: memory(name),
+                path: prefix,
+                url: trimmed.to_string(),
+            })
+        }
+        Some(("file", _)) => {
+            let path = url::Url::parse(url)
+                .ok()
+                .and_then(|url| url.to_file_path().ok());
+            let path = path.ok_or_else(|| {
+                Error::job(format!(
+                    "{url} does not name a local folder: write file:///absolute/path"
+                ))
+            })?;
+            local(path, trimmed)
+        }
+        Some((scheme, _)) => Err(Error::job(format!(
+            "{url}: {scheme}:// is not supported: write a local path, s3://bucket/prefix or memory://name"
+        ))),
+        None if trimmed.is_empty() && !url.starts_with('/') => Err(Error::job(
+            "an empty path: write a local path, s3://bucket/prefix or memory://name",
+        )),
+        None => local(
+            PathBuf::from(url),
+            if trimmed.is_empty() { "/" } else { trimmed },
+        ),
+    }
+}
+
+fn split_bucket<'a>(url: &str, rest: &'a str) -> Result<(&'a str, Path)> {
+    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    if bucket.is_empty() {
+        return Err(Error::job(format!("{url}: the bucket's name is missing")));
+    }
+    let prefix = Path::parse(prefix.trim_matches('/'))
+        .map_err(|error| Error::job(format!("{url} is not a path in a store")).caused_by(error))?;
+    Ok((bucket, prefix))
+}
+
+fn local(path: PathBuf, url: &str) -> Result<Located> {
+    let unusable = || Error::job(format!("{url} is not a path that can be used"));
+    let path = std::path::absolute(path).map_err(|error| unusable().caused_by(error))?;
+    // The store knows no `..`, so it is resolved here.
+    let mut clean = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::ParentDir => _ = clean.pop(),
+            other => clean.push(other),
+        }
+    }
+    let path = Path::from_absolute_path(&clean).map_err(|error| unusable().caused_by(error))?;
+    Ok(Located {
+        store: Arc::new(DurableLocal::new()),
+        path,
+        url: url.to_string(),
+    })
+}
+
+/// Stores of this process by name, so that a job and a test see the same one.
+fn memory(name: &str) -> Arc<dyn ObjectStore> {
+    static STORES: LazyLock<Mutex<BTreeMap<String, Arc<InMemory>>>> = LazyLock::new(Mutex::default);
+    let mut stores = STORES.lock().unwrap_or_else(PoisonError::into_inner);
+    let store: &Arc<InMemory> = stores.entry(name.to_string()).or_default();
+    Arc::clone(store) as Arc<dyn ObjectStore>
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(url: &str, path: &str) {
+        assert_eq!(open(url).unwrap().path.as_ref(), path, "{url}");
+    }
+
+    #[test]
+    fn urls_lead_to_paths() {
+        let here = std::env::current_dir().unwrap();
+        let here = Path::from_absolute_path(here).unwrap();
+        check("./lake", &format!("{here}/lake"));
+        check("lake/x/", &format!("{here}/lake/x"));
+        check("../lake", &format!("{}/lake", here.parent().unwrap()));
+        check("/x/y", "x/y");
+        check("file:///x/a%20b", "x/a b");
+        check("s3://bucket", "");
+        check("s3://bucket/a/b/", "a/b");
+        check("memory://name/a", "a");
+    }
+
+    #[test]
+    fn what_no_store_serves_is_refused() {
+        for url in [
+            "",
+            "gs://bucket/x",
+            "s3:///x",
+            "memory://",
+            "s3://bucket/a/../b",
+            "file://host/x",
+        ] {
+            let error = open(url).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{url}: {error}");
+        }
+    }
+
+    #[test]
+    fn children_keep_their_slashes() {
+        let lake = open("memory://children/lake/").unwrap();
+        assert_eq!(lake.url, "memory://children/lake");
+        assert_eq!(
+            lake.child("a/dt=2024-01-01/x").as_ref(),
+            "lake/a/dt=2024-01-01/x"
+        );
+        assert_eq!(lake.folder("a").child("b").as_ref(), "lake/a/b");
+    }
+}
