@@ -1,0 +1,171 @@
+//! Tables in memory, for tests: staged rows survive the sinks that wrote them, as files would, and only published ones are seen.
+
+use super::options::TableSpec;
+use super::{Carry, Publisher, Sink, SinkContext, Staging, Token, Uploads, expect_columns};
+use crate::error::{Error, Result};
+use arrow::record_batch::RecordBatch;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// All tables in memory of one test, however often its job is started.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryTables(Arc<Mutex<BTreeMap<String, MemoryTable>>>);
+
+#[derive(Debug, Default)]
+struct MemoryTable {
+    staged: BTreeMap<String, Vec<RecordBatch>>,
+    /// In the order in which they were published.
+    published: Vec<(String, Vec<RecordBatch>)>,
+}
+
+impl MemoryTables {
+    /// What a reader of the table sees.
+    pub fn rows(&self, table: &str) -> Vec<RecordBatch> {
+        match self.lock().get(table) {
+            Some(table) => table
+                .published
+                .iter()
+                .flat_map(|(_, rows)| rows.clone())
+                .collect(),
+            None => Vec::new(),
+        }
+    }
+
+    /// How many staged things wait to be published or discarded.
+    pub fn staged(&self, table: &str) -> usize {
+        self.lock().get(table).map_or(0, |table| table.staged.len())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, MemoryTable>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Stages all its rows at each barrier.
+pub(super) struct MemorySink {
+    table: TableSpec,
+    tables: MemoryTables,
+    numbers: Uploads,
+    name: String,
+    rows: Vec<RecordBatch>,
+    written: u64,
+}
+
+pub(super) fn check(table: &TableSpec) -> Result<()> {
+    table.only(&["connector"], &["tributary."])
+}
+
+impl MemorySink {
+    pub fn open(table: &TableSpec, context: &SinkContext) -> Result<MemorySink> {
+        check(table)?;
+        Ok(MemorySink {
+            table: table.clone(),
+            tables: context.memory.clone(),
+            numbers: context.uploads.clone(),
+            name: format!("{}-{}", context.owner, context.lane),
+            rows: Vec::new(),
+            written: 0,
+        })
+    }
+}
+
+impl Sink for MemorySink {
+    fn write(&mut self, batch: RecordBatch) -> Result<()> {
+        expect_columns(&self.table, &batch, false)?;
+        self.written += batch.num_rows() as u64;
+        self.rows.push(batch);
+        Ok(())
+    }
+
+    fn restore(&mut self, carried: RecordBatch) -> Result<()> {
+        expect_columns(&self.table, &carried, true)?;
+        self.rows.push(carried);
+        Ok(())
+    }
+
+    fn stage(&mut self, _epoch: u64, _close: bool) -> Result<Staging> {
+        let batches = std::mem::take(&mut self.rows);
+        let rows: u64 = batches.iter().map(|batch| batch.num_rows() as u64).sum();
+        let bytes = batches
+            .iter()
+            .map(|batch| batch.get_array_memory_size() as u64)
+            .sum();
+        let mut tokens = Vec::new();
+        if rows > 0 {
+            let name = format!("{}-{}", self.name, self.numbers.next_number());
+            let mut tables = self.tables.lock();
+            let table = tables.entry(self.table.name.clone()).or_default();
+            table.staged.insert(name.clone(), batches);
+            tokens.push(futures::future::ready(Ok(Token { name, rows, bytes })).boxed());
+        }
+        Ok(Staging {
+            tokens,
+            carry: Carry::default(),
+            written: std::mem::take(&mut self.written),
+        })
+    }
+
+    fn buffered_bytes(&self) -> usize {
+        self.rows
+            .iter()
+            .map(RecordBatch::get_array_memory_size)
+            .sum()
+    }
+
+    fn shrink(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Moves rows from staged to published.
+pub(super) struct MemoryPublisher {
+    table: String,
+    tables: MemoryTables,
+}
+
+impl MemoryPublisher {
+    pub fn new(table: &TableSpec, context: &SinkContext) -> MemoryPublisher {
+        MemoryPublisher {
+            table: table.name.clone(),
+            tables: context.memory.clone(),
+        }
+    }
+
+    fn publish_now(&self, tokens: &[Token]) -> Result<()> {
+        let mut tables = self.tables.lock();
+        let table = tables.entry(self.table.clone()).or_default();
+        for Token { name, rows, .. } in tokens {
+            if let Some(batches) = table.staged.remove(name) {
+                table.published.push((name.clone(), batches));
+            } else if table
+                .published
+                .iter()
+                .all(|(published, _)| published != name)
+            {
+                return Err(Error::data(format!(
+                    "table '{}': {rows} committed rows are lost: '{name}' is neither staged nor published in memory; \
+                     keep one MemoryTables for all starts of a job",
+                    self.table
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Publisher for MemoryPublisher {
+    fn publish<'a>(&'a self, tokens: &'a [Token]) -> BoxFuture<'a, Result<()>> {
+        futures::future::ready(self.publish_now(tokens)).boxed()
+    }
+
+    fn discard_except<'a>(&'a self, keep: &'a [Token]) -> BoxFuture<'a, Result<()>> {
+        if let Some(table) = self.tables.lock().get_mut(&self.table) {
+            table
+                .staged
+                .retain(|name, _| keep.iter().any(|token| token.name == *name));
+        }
+        futures::future::ready(Ok(())).boxed()
+    }
+}

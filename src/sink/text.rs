@@ -1,0 +1,326 @@
+//! Files of text: a JSON object a line, or CSV without a header, as Flink's filesystem connector writes them.
+
+use super::encode::{Encoder, Format, Pieces};
+use super::options::TableSpec;
+use crate::error::{Error, Result};
+use arrow::csv::WriterBuilder as CsvBuilder;
+use arrow::datatypes::DataType;
+use arrow::json::WriterBuilder as JsonBuilder;
+use arrow::json::writer::LineDelimited;
+use arrow::record_batch::RecordBatch;
+use bytes::Bytes;
+
+/// How the lines of one table are written.
+#[derive(Debug, Clone)]
+pub(super) enum TextFormat {
+    Json {
+        timestamps: Timestamps,
+        explicit_nulls: bool,
+    },
+    Csv {
+        delimiter: u8,
+        quote: u8,
+        escape: Option<u8>,
+        null: String,
+    },
+}
+
+/// `json.timestamp-format.standard`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Timestamps {
+    /// `2024-03-01 07:15:00.123`
+    Sql,
+    /// `2024-03-01T07:15:00.123`
+    Iso,
+}
+
+impl Timestamps {
+    fn without_zone(self) -> String {
+        let separator = if self == Timestamps::Sql { ' ' } else { 'T' };
+        format!("%Y-%m-%d{separator}%H:%M:%S%.f")
+    }
+
+    /// TIMESTAMP_LTZ is told in UTC, with a Z, whatever the session's zone.
+    fn with_zone(self) -> String {
+        self.without_zone() + "Z"
+    }
+}
+
+const TIMESTAMPS: &str = "json.timestamp-format.standard";
+const IGNORE_NULLS: &str = "json.encode.ignore-null-fields";
+const DELIMITER: &str = "csv.field-delimiter";
+const QUOTE: &str = "csv.quote-character";
+const ESCAPE: &str = "csv.escape-character";
+const NULL: &str = "csv.null-literal";
+
+impl TextFormat {
+    pub const JSON_KEYS: [&str; 2] = [TIMESTAMPS, IGNORE_NULLS];
+    pub const CSV_KEYS: [&str; 4] = [DELIMITER, QUOTE, ESCAPE, NULL];
+
+    /// For files with these columns of the table.
+    pub fn json(table: &TableSpec, columns: &[usize]) -> Result<TextFormat> {
+        refuse_types(table, columns, "json", &|data_type| {
+            matches!(data_type, DataType::Binary | DataType::LargeBinary)
+        })?;
+        let timestamps = match table.get(TIMESTAMPS) {
+            None | Some("SQL") => Timestamps::Sql,
+            Some("ISO-8601") => Timestamps::Iso,
+            Some(other) => {
+                return Err(table.refuse(TIMESTAMPS, format!("'{other}' is not SQL or ISO-8601")));
+            }
+        };
+        let explicit_nulls = !table.flag(IGNORE_NULLS)?.unwrap_or(false);
+        Ok(TextFormat::Json {
+            timestamps,
+            explicit_nulls,
+        })
+    }
+
+    /// For files with these columns of the table.
+    pub fn csv(table: &TableSpec, columns: &[usize]) -> Result<TextFormat> {
+        refuse_types(table, columns, "csv", &|data_type| {
+            data_type.is_nested() || matches!(data_type, DataType::Binary | DataType::LargeBinary)
+        })?;
+        Ok(TextFormat::Csv {
+            delimiter: one_byte(table, DELIMITER)?.unwrap_or(b','),
+            quote: one_byte(table, QUOTE)?.unwrap_or(b'"'),
+            escape: one_byte(table, ESCAPE)?,
+            null: table.get(NULL).unwrap_or_default().to_string(),
+        })
+    }
+}
+
+impl Format for TextFormat {
+    fn open(&self) -> Result<Box<dyn Encoder>> {
+        Ok(Box::new(TextEncoder {
+            format: self.clone(),
+            lines: Pieces::default(),
+        }))
+    }
+
+    fn extension(&self) -> &'static str {
+        match self {
+            TextFormat::Json { .. } => "json",
+            TextFormat::Csv { .. } => "csv",
+        }
+    }
+}
+
+struct TextEncoder {
+    format: TextFormat,
+    lines: Pieces,
+}
+
+impl Encoder for TextEncoder {
+    fn write(&mut self, rows: &RecordBatch) -> Result<()> {
+        match &self.format {
+            TextFormat::Json {
+                timestamps,
+                explicit_nulls,
+            } => {
+                let mut writer = JsonBuilder::new()
+                    .with_explicit_nulls(*explicit_nulls)
+                    .with_timestamp_format(timestamps.without_zone())
+                    .with_timestamp_tz_format(timestamps.with_zone())
+                    .build::<_, LineDelimited>(&mut self.lines);
+                writer.write(rows)?;
+                writer.finish()?;
+            }
+            TextFormat::Csv {
+                delimiter,
+                quote,
+                escape,
+                null,
+            } => {
+                let mut builder = CsvBuilder::new()
+                    .with_header(false)
+                    .with_delimiter(*delimiter)
+                    .with_quote(*quote)
+                    .with_null(null.clone())
+                    .with_timestamp_format(Timestamps::Sql.without_zone())
+                    .with_timestamp_tz_format(Timestamps::Sql.with_zone());
+                if let Some(escape) = escape {
+                    builder = builder.with_double_quote(false).with_escape(*escape);
+                }
+                builder.build(&mut self.lines).write(rows)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn size(&self) -> usize {
+        self.lines.len()
+    }
+
+    fn memory(&self) -> usize {
+        self.lines.capacity()
+    }
+
+    fn finish(self: Box<Self>) -> Result<Vec<Bytes>> {
+        Ok(self.lines.finish())
+    }
+}
+
+/// An option that is one ASCII character; `\t` is a tab.
+fn one_byte(table: &TableSpec, key: &str) -> Result<Option<u8>> {
+    match table.get(key) {
+        None => Ok(None),
+        Some("\\t") => Ok(Some(b'\t')),
+        Some(text) => match text.as_bytes() {
+            [byte] => Ok(Some(*byte)),
+            _ => Err(table.refuse(key, format!("'{text}' is not one ASCII character"))),
+        },
+    }
+}
+
+fn refuse_types(
+    table: &TableSpec,
+    columns: &[usize],
+    format: &str,
+    refused: &dyn Fn(&DataType) -> bool,
+) -> Result<()> {
+    for &column in columns {
+        let field = table.schema.field(column);
+        if contains(field.data_type(), refused) {
+            return Err(Error::job(format!(
+                "table '{}': column '{}' is a {}, which a {format} file cannot hold here; leave it out, \
+                 turn it into a STRING, or write Parquet",
+                table.name,
+                field.name(),
+                field.data_type()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the type, or one inside it, is such a type.
+fn contains(data_type: &DataType, such: &dyn Fn(&DataType) -> bool) -> bool {
+    such(data_type)
+        || match data_type {
+            DataType::List(item) | DataType::Map(item, _) => contains(item.data_type(), such),
+            DataType::Struct(fields) => {
+                fields.iter().any(|field| contains(field.data_type(), such))
+            }
+            _ => false,
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::{OptionValue, Options, Place};
+    use arrow::array::{Int64Array, StringArray, TimestampMillisecondArray};
+    use arrow::datatypes::{Field, Schema, TimeUnit};
+    use std::sync::Arc;
+
+    fn table(options: &[(&str, &str)]) -> TableSpec {
+        let entry = |(key, value): &(&str, &str)| {
+            (
+                key.to_string(),
+                OptionValue {
+                    value: value.to_string(),
+                    place: Place::default(),
+                },
+            )
+        };
+        TableSpec {
+            name: "t".into(),
+            schema: Arc::new(Schema::new(vec![
+                Field::new("id", DataType::Int64, true),
+                Field::new("name", DataType::Utf8, true),
+                Field::new("at", DataType::Timestamp(TimeUnit::Millisecond, None), true),
+                Field::new(
+                    "utc",
+                    DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())),
+                    true,
+                ),
+            ])),
+            partitioned_by: vec![],
+            options: Options {
+                entries: options.iter().map(entry).collect(),
+            },
+        }
+    }
+
+    fn written(format: TextFormat) -> String {
+        let rows = RecordBatch::try_new(
+            table(&[]).schema,
+            vec![
+                Arc::new(Int64Array::from(vec![Some(1), None])),
+                Arc::new(StringArray::from(vec![Some("a,\"b\""), None])),
+                Arc::new(TimestampMillisecondArray::from(vec![Some(1_500), Some(0)])),
+                Arc::new(TimestampMillisecondArray::from(vec![1_500, 0]).with_timezone("UTC")),
+            ],
+        )
+        .unwrap();
+        let mut encoder = format.open().unwrap();
+        encoder.write(&rows).unwrap();
+        encoder.write(&rows.slice(1, 1)).unwrap();
+        assert!(encoder.size() > 0);
+        String::from_utf8(encoder.finish().unwrap().concat()).unwrap()
+    }
+
+    const ALL: [usize; 4] = [0, 1, 2, 3];
+
+    #[test]
+    fn json_lines() {
+        let second =
+            r#"{"id":null,"name":null,"at":"1970-01-01 00:00:00","utc":"1970-01-01 00:00:00Z"}"#;
+        assert_eq!(
+            written(TextFormat::json(&table(&[]), &ALL).unwrap()),
+            format!(
+                "{}\n{second}\n{second}\n",
+                r#"{"id":1,"name":"a,\"b\"","at":"1970-01-01 00:00:01.500","utc":"1970-01-01 00:00:01.500Z"}"#
+            )
+        );
+        let other = table(&[(TIMESTAMPS, "ISO-8601"), (IGNORE_NULLS, "true")]);
+        let text = written(TextFormat::json(&other, &ALL).unwrap());
+        assert!(
+            text.ends_with("{\"at\":\"1970-01-01T00:00:00\",\"utc\":\"1970-01-01T00:00:00Z\"}\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn csv_lines() {
+        let second = ",,1970-01-01 00:00:00,1970-01-01 00:00:00Z";
+        assert_eq!(
+            written(TextFormat::csv(&table(&[]), &ALL).unwrap()),
+            format!(
+                "{}\n{second}\n{second}\n",
+                "1,\"a,\"\"b\"\"\",1970-01-01 00:00:01.500,1970-01-01 00:00:01.500Z"
+            )
+        );
+        let other = table(&[
+            (DELIMITER, ";"),
+            (NULL, "n/a"),
+            (ESCAPE, "\\"),
+            (QUOTE, "'"),
+        ]);
+        let text = written(TextFormat::csv(&other, &ALL).unwrap());
+        assert!(text.starts_with("1;a,\"b\";1970"), "{text}");
+        assert!(
+            text.ends_with("\nn/a;n/a;1970-01-01 00:00:00;1970-01-01 00:00:00Z\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn what_a_format_cannot_hold_is_refused() {
+        let mut nested = table(&[]);
+        nested.schema = Arc::new(Schema::new(vec![Field::new_list(
+            "l",
+            Field::new("item", DataType::Binary, true),
+            true,
+        )]));
+        for result in [
+            TextFormat::json(&nested, &[0]),
+            TextFormat::csv(&nested, &[0]),
+        ] {
+            assert!(result.unwrap_err().to_string().contains("column 'l'"));
+        }
+        let error = TextFormat::csv(&table(&[(DELIMITER, "ab")]), &ALL).unwrap_err();
+        assert!(error.to_string().contains(DELIMITER), "{error}");
+    }
+}
