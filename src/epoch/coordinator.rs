@@ -1,0 +1,320 @@
+//! The half of a commit that waits: durable state, durable staging, the epoch, then publishing.
+//!
+//! Guarantee: when [`Coordinator::commit`] returns, everything that the epoch names is visible. When it fails, or never returns, the next
+//! owner either finds the epoch and publishes it, or does not find it and nobody ever sees its rows.
+
+use super::blob::Pack;
+use super::steps::{Hook, Step};
+use super::store::EpochStore;
+use super::{CarriedRef, Checkpoint, Claimed, Ledger, SinkBook, SinkState, SourceState, StateRef};
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+use crate::operator::StatePart;
+use crate::sink::{Publisher, Staging, Token};
+use crate::time::Progress;
+use arrow::record_batch::RecordBatch;
+use futures::future::try_join_all;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Commits the epochs of one owner, one after the other.
+pub struct Coordinator {
+    store: EpochStore,
+    publishers: BTreeMap<String, Arc<dyn Publisher>>,
+    clock: Arc<dyn Clock>,
+    hook: Arc<dyn Hook>,
+    /// The last epoch committed; at first the claim.
+    last: Checkpoint,
+    /// Segments of files that are open in this process, by table. Those of the owner before are not among them: its files are written
+    /// again by `Sink::restore`, under new numbers, and their rows are handed over anew at the first barrier.
+    carried: BTreeMap<String, Vec<CarriedRef>>,
+}
+
+/// Everything that the engine hands over between two rounds.
+#[derive(Default)]
+pub struct Barrier {
+    pub epoch: u64,
+    pub sources: BTreeMap<String, SourceState>,
+    pub progress: BTreeMap<String, Progress>,
+    /// The state of every node, from all lanes.
+    pub states: Vec<NodeState>,
+    /// What each lane staged, by table; the index is the lane.
+    pub sinks: BTreeMap<String, Vec<Staging>>,
+    /// The books of sources and operators, over the whole life of the job. Of the sinks' books only `rejected` is read: the others are kept
+    /// here.
+    pub ledger: Ledger,
+    /// Set when the job stops in good order, so that the next start does not wait.
+    pub released: bool,
+}
+
+/// One part of a node's state on one lane.
+pub struct NodeState {
+    pub node: String,
+    pub part: StatePart,
+}
+
+/// What a commit came to.
+#[derive(Debug, Clone)]
+pub struct Committed {
+    pub epoch: u64,
+    /// What became visible, by table.
+    pub tokens: BTreeMap<String, Vec<Token>>,
+    /// Rows in files that are still open, by table.
+    pub carried: BTreeMap<String, u64>,
+    pub ledger: Ledger,
+    /// From the barrier to the end of publishing.
+    pub duration: Duration,
+}
+
+impl Coordinator {
+    /// A coordinator for the owner of this claim, after [`super::recover`].
+    pub fn new(
+        store: EpochStore,
+        claimed: &Claimed,
+        publishers: BTreeMap<String, Arc<dyn Publisher>>,
+        clock: Arc<dyn Clock>,
+        hook: Arc<dyn Hook>,
+    ) -> Self {
+        Coordinator {
+            store,
+            publishers,
+            clock,
+            hook,
+            last: claimed.checkpoint.clone(),
+            carried: BTreeMap::new(),
+        }
+    }
+
+    /// The number that the next barrier has to have.
+    pub fn next_epoch(&self) -> u64 {
+        self.last.epoch + 1
+    }
+
+    /// Makes an epoch durable and visible. After an error the job must not go on: only a new start knows what was committed.
+    pub async fn commit(&mut self, barrier: Barrier) -> Result<Committed> {
+        let began = self.clock.now_ms();
+        if barrier.epoch != self.next_epoch() {
+            let (last, got) = (self.last.epoch, barrier.epoch);
+            return Err(Error::bug(format!(
+                "a barrier of epoch {got} came behind epoch {last}"
+            )));
+        }
+        self.hook.at(Step::BeforeState)?;
+        let checkpoint = self.prepare(barrier).await?;
+        checkpoint.ledger.check()?;
+        self.hook.at(Step::AfterState)?;
+
+        self.hook.at(Step::BeforeCommit)?;
+        self.store.commit(&checkpoint).await?;
+        self.hook.at(Step::AfterCommit)?;
+
+        self.store.check_not_fenced(&checkpoint).await?;
+        self.hook.at(Step::BeforePublish)?;
+        let published = publish(&checkpoint, &self.publishers, self.hook.as_ref()).await;
+        if let Err(error) = published {
+            // A newcomer may have published and cleaned up meanwhile, and then that is what to say.
+            self.store.check_not_fenced(&checkpoint).await?;
+            return Err(error);
+        }
+        self.hook.at(Step::AfterPublish)?;
+
+        self.store.expire(&checkpoint).await?;
+        self.hook.at(Step::AfterExpire)?;
+        self.hook.at(Step::BeforeAcknowledge)?;
+        let duration = self.clock.now_ms().saturating_sub(began);
+        let committed = Committed {
+            epoch: checkpoint.epoch,
+            tokens: checkpoint
+                .sinks
+                .iter()
+                .map(|(table, sink)| (table.clone(), sink.tokens.clone()))
+                .collect(),
+            carried: checkpoint
+                .ledger
+                .sinks
+                .iter()
+                .map(|(table, book)| (table.clone(), book.carried))
+                .collect(),
+            ledger: checkpoint.ledger.clone(),
+            duration: Duration::from_millis(u64::try_from(duration).unwrap_or(0)),
+        };
+        self.last = checkpoint;
+        Ok(committed)
+    }
+
+    /// Makes everything durable that the epoch will name.
+    async fn prepare(&mut self, barrier: Barrier) -> Result<Checkpoint> {
+        let folder = EpochStore::blob_folder(barrier.epoch, &self.last.owner.id);
+        let mut staged = Vec::new();
+        let mut carries = Vec::new();
+        let mut written: BTreeMap<String, u64> = BTreeMap::new();
+        for (table, lanes) in barrier.sinks {
+            for (lane, staging) in lanes.into_iter().enumerate() {
+                let Staging {
+                    tokens,
+                    carry,
+                    written: rows,
+                } = staging;
+                staged.extend(tokens.into_iter().map(|token| {
+                    let table = table.clone();
+                    async move { token.await.map(|token| (table, token)) }
+                }));
+                carries.push((table.clone(), lane, carry));
+                *written.entry(table.clone()).or_default() += rows;
+            }
+        }
+        // Uploads run while state is written.
+        let uploads = try_join_all(staged);
+        let state = write_state(&self.store, format!("{folder}/snapshot"), barrier.states);
+        let carried = write_carried(
+            &self.store,
+            format!("{folder}/carried"),
+            &mut self.carried,
+            carries,
+        );
+        let (tokens, state, ()) = futures::try_join!(uploads, state, carried)?;
+
+        let mut sinks: BTreeMap<String, SinkState> = written
+            .keys()
+            .map(|table| (table.clone(), SinkState::default()))
+            .collect();
+        for (table, token) in tokens {
+            sinks.entry(table).or_default().tokens.push(token);
+        }
+        for (table, carried) in &self.carried {
+            sinks
+                .entry(table.clone())
+                .or_default()
+                .carried
+                .clone_from(carried);
+        }
+        let mut checkpoint = Checkpoint {
+            version: self.last.version,
+            job: self.last.job.clone(),
+            epoch: barrier.epoch,
+            owner: self.last.owner.clone(),
+            committed_at_ms: self.clock.now_ms(),
+            interval_ms: self.last.interval_ms,
+            released: barrier.released,
+            sources: barrier.sources,
+            progress: barrier.progress,
+            state,
+            sinks,
+            ledger: barrier.ledger,
+        };
+        let rejected = std::mem::take(&mut checkpoint.ledger.sinks);
+        let mut books = self.last.ledger.sinks.clone();
+        for (table, rows) in written {
+            let before = books.get(&table).copied().unwrap_or_default();
+            let rejected = rejected.get(&table).map_or(0, |book| book.rejected);
+            let book = SinkBook::after(before, rows, rejected, &checkpoint, &table);
+            books.insert(table, book);
+        }
+        checkpoint.ledger.sinks = books;
+        Ok(checkpoint)
+    }
+}
+
+/// Shows everything that an epoch names, table after table.
+pub(super) async fn publish(
+    checkpoint: &Checkpoint,
+    publishers: &BTreeMap<String, Arc<dyn Publisher>>,
+    hook: &dyn Hook,
+) -> Result<()> {
+    let mut first = true;
+    for (table, sink) in checkpoint
+        .sinks
+        .iter()
+        .filter(|(_, sink)| !sink.tokens.is_empty())
+    {
+        if !std::mem::take(&mut first) {
+            hook.at(Step::DuringPublish)?;
+        }
+        let publisher = publishers.get(table).ok_or_else(|| {
+            Error::job(format!(
+                "epoch {} has rows to publish to table {table}, which the job no longer writes: put its INSERT back, run until it \
+                 stops, and take it out then",
+                checkpoint.epoch
+            ))
+        })?;
+        publisher
+            .publish(&sink.tokens)
+            .await
+            .map_err(|error| error.at(format!("publishing to {table}")))?;
+    }
+    Ok(())
+}
+
+/// Writes each part of each node's state, all lanes together.
+async fn write_state(
+    store: &EpochStore,
+    blob: String,
+    states: Vec<NodeState>,
+) -> Result<Vec<StateRef>> {
+    let mut parts: BTreeMap<(String, &'static str), (usize, Vec<RecordBatch>)> = BTreeMap::new();
+    for NodeState { node, part } in states {
+        let (_, rows) = parts
+            .entry((node, part.name))
+            .or_insert((part.key_columns, Vec::new()));
+        if part.rows.num_rows() > 0 {
+            rows.push(part.rows);
+        }
+    }
+    let mut pack = Pack::new(store, blob);
+    let mut refs = Vec::new();
+    for ((node, part), (key_columns, rows)) in parts {
+        if rows.is_empty() {
+            continue;
+        }
+        let segment = pack.append(rows).await?;
+        let part = part.to_string();
+        refs.push(StateRef {
+            node,
+            part,
+            key_columns,
+            blob: segment.blob,
+            offset: segment.offset,
+            bytes: segment.bytes,
+        });
+    }
+    pack.finish().await?;
+    Ok(refs)
+}
+
+/// Writes what open files gained since the last epoch, and forgets files that have closed.
+async fn write_carried(
+    store: &EpochStore,
+    blob: String,
+    carried: &mut BTreeMap<String, Vec<CarriedRef>>,
+    carries: Vec<(String, usize, crate::sink::Carry)>,
+) -> Result<()> {
+    let mut pack = Pack::new(store, blob);
+    for (table, lane, carry) in carries {
+        let open: BTreeSet<u64> = carry.open.into_iter().collect();
+        let parts = carried.entry(table.clone()).or_default();
+        parts.retain(|part| part.lane != lane || open.contains(&part.file));
+        for (file, batches) in carry.appended {
+            if !open.contains(&file) {
+                return Err(Error::bug(format!(
+                    "table {table}, lane {lane}: rows of file {file} are carried, and it is not open"
+                )));
+            }
+            let rows: u64 = batches.iter().map(|batch| batch.num_rows() as u64).sum();
+            if rows == 0 {
+                continue;
+            }
+            let segment = pack.append(batches).await?;
+            let (blob, offset, bytes) = (segment.blob, segment.offset, segment.bytes);
+            parts.push(CarriedRef {
+                lane,
+                file,
+                blob,
+                offset,
+                rows,
+                bytes,
+            });
+        }
+    }
+    pack.finish().await
+}

@@ -1,0 +1,99 @@
+//! From a claim to a running job: what the owner before committed becomes visible, and what it did not commit is removed.
+
+use super::blob::{Segment, read_batches};
+use super::coordinator::publish;
+use super::steps::{Hook, Step};
+use super::store::EpochStore;
+use super::{CarriedRef, Checkpoint, Claimed};
+use crate::error::{Error, Result};
+use crate::sink::Publisher;
+use arrow::record_batch::RecordBatch;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What a new owner starts from.
+#[derive(Debug, Default)]
+pub struct Recovered {
+    /// The content of the claimed epoch; None at the first start of a job.
+    pub checkpoint: Option<Checkpoint>,
+    pub states: Vec<LoadedState>,
+    /// The rows of files that were open, by table, in the order in which they were written.
+    pub carried: BTreeMap<String, Vec<(CarriedRef, RecordBatch)>>,
+}
+
+/// One part of a node's state, from all lanes of the owner before.
+#[derive(Debug)]
+pub struct LoadedState {
+    pub node: String,
+    pub part: String,
+    pub key_columns: usize,
+    pub rows: Vec<RecordBatch>,
+}
+
+/// Publishes what the claimed epoch names, once more, removes what is staged and not named, and loads the state. The claim came first: a live
+/// old owner could otherwise commit what is removed here.
+pub async fn recover(
+    store: &EpochStore,
+    claimed: &Claimed,
+    publishers: &BTreeMap<String, Arc<dyn Publisher>>,
+    hook: &dyn Hook,
+) -> Result<Recovered> {
+    hook.at(Step::AfterClaim)?;
+    let checkpoint = &claimed.checkpoint;
+    publish(checkpoint, publishers, hook).await?;
+    hook.at(Step::AfterRepublish)?;
+    for (table, publisher) in publishers {
+        let tokens = checkpoint
+            .sinks
+            .get(table)
+            .map_or(&[][..], |sink| &sink.tokens);
+        publisher.discard_except(tokens).await.map_err(|error| {
+            error.at(format!("removing what {table} staged and did not commit"))
+        })?;
+    }
+    let mut recovered = Recovered::default();
+    for state in &checkpoint.state {
+        let segment = Segment {
+            blob: state.blob.clone(),
+            offset: state.offset,
+            bytes: state.bytes,
+        };
+        recovered.states.push(LoadedState {
+            node: state.node.clone(),
+            part: state.part.clone(),
+            key_columns: state.key_columns,
+            rows: load(store, &segment).await?,
+        });
+    }
+    for (table, sink) in &checkpoint.sinks {
+        let rows = recovered.carried.entry(table.clone()).or_default();
+        for part in &sink.carried {
+            let segment = Segment {
+                blob: part.blob.clone(),
+                offset: part.offset,
+                bytes: part.bytes,
+            };
+            let batches = load(store, &segment).await?;
+            let found: u64 = batches.iter().map(|batch| batch.num_rows() as u64).sum();
+            if found != part.rows {
+                return Err(Error::bug(format!(
+                    "{}: {} has {found} rows of {table}, and epoch {} says {}",
+                    store.url(),
+                    part.blob,
+                    checkpoint.epoch,
+                    part.rows
+                )));
+            }
+            rows.extend(batches.into_iter().map(|batch| (part.clone(), batch)));
+        }
+    }
+    recovered.checkpoint = claimed.previous.is_some().then(|| checkpoint.clone());
+    hook.at(Step::AfterRecover)?;
+    Ok(recovered)
+}
+
+async fn load(store: &EpochStore, segment: &Segment) -> Result<Vec<RecordBatch>> {
+    let (place, bytes) = store.get_segment(segment).await?;
+    let read = tokio::task::spawn_blocking(move || read_batches(&place, bytes)).await;
+    read.map_err(|error| Error::bug("reading a state blob").caused_by(error))?
+}
