@@ -1,0 +1,463 @@
+//! The engine: all lanes and the splits they read, one round after the other.
+
+use super::books::Books;
+use super::exchange::{self, Routes};
+use super::lane::{Lane, LaneBarrier, OwnedSplit, Round};
+use super::letters::Addresses;
+use super::splits::{Habits, ScanSplits, SplitNames};
+use super::workers::Workers;
+use crate::clock::Clock;
+use crate::decode::Reason;
+use crate::epoch::{Barrier, Checkpoint, Ledger, NodeState, Recovered};
+use crate::error::{Error, Result};
+use crate::operator::keys;
+use crate::operator::watermark::SplitWatermark;
+use crate::plan::{Graph, Node, NodeId, Op, Scan};
+use crate::sink::{Publisher, Sink, TableSpec};
+use crate::source::{Positions, Source, Waker};
+use crate::time::{EventTime, Progress};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The edge of the engine: what it reads from and writes to. A test gives it queues.
+pub trait Connections: Send + Sync {
+    fn source(&self, scan: &Scan) -> Result<Box<dyn Source>>;
+    fn sink(&self, table: &TableSpec, lane: usize) -> Result<Box<dyn Sink>>;
+    fn publisher(&self, table: &TableSpec) -> Result<Arc<dyn Publisher>>;
+}
+
+/// What an engine is made of.
+pub struct Parts {
+    pub graph: Arc<Graph>,
+    pub connections: Arc<dyn Connections>,
+    /// The tables that are written, the dead letters among them.
+    pub tables: Vec<TableSpec>,
+    pub letters: Addresses,
+    pub clock: Arc<dyn Clock>,
+    pub lanes: usize,
+    pub max_future_ms: i64,
+    pub idle_timeout_ms: i64,
+    /// How far, in event time, one split may run ahead of the slowest.
+    pub max_drift_ms: i64,
+    /// Bytes for rows in open files.
+    pub sink_memory: usize,
+    /// Ends the engine's nap.
+    pub waker: Waker,
+}
+
+pub struct Engine {
+    parts: Parts,
+    routes: Arc<Routes>,
+    lanes: Vec<Lane>,
+    workers: Workers,
+    /// By node.
+    scans: BTreeMap<NodeId, ScanSplits>,
+    names: SplitNames,
+    progress: Vec<Progress>,
+    ledger: Ledger,
+    letters: BTreeMap<(String, Reason), u64>,
+    ended: bool,
+    /// What the nodes' progress was before the end of a bounded run was announced.
+    kept_progress: Option<Vec<Progress>>,
+}
+
+impl Engine {
+    /// Makes the lanes and puts back what the last epoch holds.
+    pub fn new(parts: Parts, recovered: Option<Recovered>) -> Result<Engine> {
+        let routes = Arc::new(Routes::new(&parts.graph));
+        let addresses = Arc::new(parts.letters.clone());
+        let mut lanes = Vec::with_capacity(parts.lanes);
+        for index in 0..parts.lanes {
+            let mut sinks = BTreeMap::new();
+            for table in &parts.tables {
+                sinks.insert(table.name.clone(), parts.connections.sink(table, index)?);
+            }
+            lanes.push(Lane::new(
+                index,
+                parts.lanes,
+                Arc::clone(&parts.graph),
+                Arc::clone(&routes),
+                sinks,
+                Arc::clone(&addresses),
+                parts.max_future_ms,
+            )?);
+        }
+        let checkpoint = recovered
+            .as_ref()
+            .and_then(|recovered| recovered.checkpoint.as_ref());
+        let progress = restored_progress(&parts.graph, checkpoint);
+        let mut scans = BTreeMap::new();
+        for (id, node) in parts.graph.nodes.iter().enumerate() {
+            let Op::Scan(scan) = &node.op else { continue };
+            let source = parts.connections.source(scan)?;
+            let restored = checkpoint.and_then(|c| c.sources.get(&scan.table.name));
+            let options = &scan.table.options;
+            let timeout = options.duration("scan.watermark.idle-timeout");
+            let drift = options.duration("scan.watermark.alignment.max-drift");
+            let habits = Habits {
+                timed: scan.watermark.is_some(),
+                idle_timeout_ms: timeout.map_or(parts.idle_timeout_ms, millis),
+                group: options
+                    .get("scan.watermark.alignment.group")
+                    .unwrap_or_default()
+                    .to_string(),
+                max_drift_ms: drift.map_or(parts.max_drift_ms, millis),
+            };
+            let name = scan.table.name.clone();
+            scans.insert(
+                id,
+                ScanSplits::new(
+                    name,
+                    source,
+                    parts.waker.clone(),
+                    habits,
+                    restored,
+                    progress[id],
+                ),
+            );
+        }
+        let ledger = checkpoint
+            .map(|checkpoint| checkpoint.ledger.clone())
+            .unwrap_or_default();
+        let mut engine = Engine {
+            parts,
+            routes,
+            workers: Workers::new(lanes.len())?,
+            lanes,
+            scans,
+            names: SplitNames::default(),
+            progress,
+            ledger,
+            letters: BTreeMap::new(),
+            ended: false,
+            kept_progress: None,
+        };
+        if let Some(recovered) = recovered {
+            engine.restore(recovered)?;
+            // Operators learn how far they had come before they see a row.
+            let round = Arc::new(engine.prepare());
+            engine.propagate(&round)?;
+        }
+        Ok(engine)
+    }
+
+    fn restore(&mut self, recovered: Recovered) -> Result<()> {
+        let lanes = self.lanes.len();
+        for state in recovered.states {
+            let node = self
+                .parts
+                .graph
+                .nodes
+                .iter()
+                .position(|node| node.name == state.node);
+            let Some(node) = node else {
+                return Err(Error::job(format!(
+                    "the checkpoint holds state of '{}', which is not in this job any more: take back the change, or start afresh in another \
+                     'execution.checkpointing.dir'",
+                    state.node
+                )));
+            };
+            for batch in state.rows {
+                let parts = keys::partition_columns(batch, state.key_columns, lanes)?;
+                for (lane, rows) in parts.into_iter().enumerate() {
+                    if let Some(rows) = rows {
+                        self.lanes[lane].restore_operator(node, &state.part, rows)?;
+                    }
+                }
+            }
+        }
+        for (table, parts) in recovered.carried {
+            if !parts.is_empty() && !self.parts.tables.iter().any(|known| known.name == table) {
+                return Err(Error::job(format!(
+                    "the checkpoint carries rows of table '{table}', which the job does not write any more: put its INSERT back, stop \
+                     the job in good order, and take it out then"
+                )));
+            }
+            for (part, rows) in parts {
+                // Parts of one file go to one lane, so that they become one file again.
+                self.lanes[(part.lane + part.file as usize) % lanes].restore_sink(&table, rows)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what is there and takes it as far as it goes. False when there was nothing.
+    pub fn round(&mut self) -> Result<bool> {
+        self.discover()?;
+        let round = Arc::new(self.prepare());
+        let told = Arc::clone(&round);
+        let reports = self.on_lanes(move |lane| lane.ingest(&told))?;
+        let mut worked = false;
+        for report in reports.into_iter().flatten() {
+            worked |= report.worked;
+            if let Some(scan) = self.scans.get_mut(&report.scan) {
+                scan.report(&report, round.now_ms);
+            }
+        }
+        let mut changed = false;
+        for (&node, scan) in &mut self.scans {
+            let next = scan.progress(round.now_ms);
+            // The end is announced by `end`, when every source has come there.
+            if next.watermark != EventTime::END && next != self.progress[node] {
+                self.progress[node].advance_to(next);
+                changed = true;
+            }
+        }
+        if worked || changed {
+            self.propagate(&round)?;
+            self.give_memory_back()?;
+        }
+        Ok(worked)
+    }
+
+    /// Whether some source still asks its server for the first time.
+    pub fn opening(&self) -> bool {
+        self.scans.values().any(ScanSplits::opening)
+    }
+
+    /// Whether every source has come to its end.
+    pub fn finished(&self) -> bool {
+        self.scans.values().all(|scan| scan.finished())
+    }
+
+    /// Announces the end of all inputs: windows fire, joins pad. The checkpoint goes on to hold how far the rows themselves had
+    /// come, since a bounded run may be followed by another.
+    pub fn end(&mut self) -> Result<()> {
+        self.kept_progress = Some(self.progress.clone());
+        for &node in self.scans.keys() {
+            self.progress[node] = Progress::at(EventTime::END);
+        }
+        self.ended = true;
+        let round = Arc::new(self.prepare());
+        self.propagate(&round)
+    }
+
+    fn discover(&mut self) -> Result<()> {
+        let now_ms = self.parts.clock.now_ms();
+        for (&node, scan) in &mut self.scans {
+            let mut next = i32::try_from(self.names.0.len()).unwrap_or(i32::MAX);
+            for found in scan.discover(&mut next, self.lanes.len(), now_ms)? {
+                let split = &scan.splits[found.index];
+                let (split, found_at) = (split.clone(), found.from);
+                let Some(source) = scan.source() else {
+                    continue;
+                };
+                let reader = source.open(&split.split, found_at)?;
+                let (lane, ordinal) = (split.lane, split.ordinal);
+                self.names
+                    .0
+                    .push((scan.table.as_str().into(), split.split.clone()));
+                scan.splits[found.index].position = reader.position();
+                self.lanes[lane].own(OwnedSplit {
+                    scan: node,
+                    ordinal,
+                    reader,
+                    watermark: found.restored.unwrap_or(SplitWatermark(EventTime::NONE)),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn prepare(&mut self) -> Round {
+        let now_ms = self.parts.clock.now_ms();
+        // While a split has shown nothing yet, nobody knows who is ahead; then the others stay near where they began.
+        let mut bases: BTreeMap<String, (Option<EventTime>, Option<EventTime>)> = BTreeMap::new();
+        for scan in self.scans.values() {
+            let (slowest, first) = bases.entry(scan.group.clone()).or_default();
+            *slowest = [*slowest, scan.slowest()].into_iter().flatten().min();
+            *first = [*first, scan.first()].into_iter().flatten().min();
+        }
+        let views = self.scans.values_mut().flat_map(|scan| {
+            let base = match bases.get(&scan.group) {
+                Some((Some(EventTime::NONE), first)) => *first,
+                Some((slowest, _)) => *slowest,
+                None => None,
+            };
+            scan.views(base, now_ms)
+        });
+        Round {
+            views: views.map(|view| (view.ordinal, view)).collect(),
+            names: self.names.clone(),
+            now_ms,
+        }
+    }
+
+    /// Takes a step without input on every lane.
+    fn on_lanes<T: Send + 'static>(
+        &mut self,
+        step: impl Fn(&mut Lane) -> Result<T> + Send + Sync + 'static,
+    ) -> Result<Vec<T>> {
+        let inputs = vec![(); self.lanes.len()];
+        self.workers
+            .step(&mut self.lanes, inputs, move |lane, ()| step(lane))
+    }
+
+    fn propagate(&mut self, round: &Arc<Round>) -> Result<()> {
+        for stage in 0..self.routes.stages {
+            let outboxes = self
+                .lanes
+                .iter_mut()
+                .map(|lane| lane.take_outbox())
+                .collect();
+            let mut inboxes = exchange::exchange(outboxes, self.lanes.len());
+            let progress = self.progress.clone();
+            let told = Arc::clone(round);
+            // Parcels for later stages wait in the outbox again.
+            let mut now = Vec::with_capacity(inboxes.len());
+            for (lane, inbox) in inboxes.iter_mut().enumerate() {
+                let (due, later) = std::mem::take(inbox)
+                    .into_iter()
+                    .partition::<Vec<_>, _>(|parcel| self.routes.stage[parcel.node] <= stage);
+                self.lanes[lane].keep(later);
+                now.push(due);
+            }
+            let results = self
+                .workers
+                .step(&mut self.lanes, now, move |lane, inbox| {
+                    lane.advance(stage, inbox, &progress, &told)
+                })?;
+            if let Some(progress) = results.into_iter().next() {
+                self.progress = progress;
+            }
+        }
+        Ok(())
+    }
+
+    fn give_memory_back(&mut self) -> Result<()> {
+        if self.buffered_bytes() > self.parts.sink_memory {
+            let each = self.parts.sink_memory / self.lanes.len();
+            self.on_lanes(move |lane| lane.shrink_to(each))?;
+        }
+        Ok(())
+    }
+
+    /// The gap between two rounds becomes an epoch. With `close` every file is closed too.
+    pub fn barrier(
+        &mut self,
+        epoch: u64,
+        close: bool,
+    ) -> Result<(Barrier, BTreeMap<String, Positions>)> {
+        let lanes = self.on_lanes(move |lane| lane.barrier(epoch, close))?;
+        let mut states = Vec::new();
+        let mut sinks: BTreeMap<String, Vec<_>> = BTreeMap::new();
+        for LaneBarrier {
+            states: parts,
+            stagings,
+            books,
+        } in lanes
+        {
+            states.extend(parts.into_iter().map(|(node, part)| NodeState {
+                node: self.parts.graph.nodes[node].name.clone(),
+                part,
+            }));
+            for (table, staging) in stagings {
+                sinks.entry(table).or_default().push(staging);
+            }
+            self.add(books);
+        }
+        let kept = self.kept_progress.as_ref().unwrap_or(&self.progress);
+        let names = self.parts.graph.nodes.iter().map(|node| node.name.clone());
+        let mut progress: BTreeMap<_, _> = names.zip(kept.iter().copied()).collect();
+        for (&node, scan) in &self.scans {
+            progress.insert(
+                self.parts.graph.nodes[node].name.clone(),
+                scan.kept_progress(),
+            );
+        }
+        let sources = self
+            .scans
+            .values()
+            .map(|scan| (scan.table.clone(), scan.state()));
+        let positions = self
+            .scans
+            .values()
+            .map(|scan| (scan.table.clone(), scan.positions()));
+        let barrier = Barrier {
+            epoch,
+            sources: sources.collect(),
+            progress,
+            states,
+            sinks,
+            ledger: self.ledger.clone(),
+            released: false,
+        };
+        Ok((barrier, positions.collect()))
+    }
+
+    /// An epoch is published: tells the servers, for lag tools, and takes over its books.
+    pub fn committed(&mut self, positions: &BTreeMap<String, Positions>, ledger: &Ledger) {
+        for scan in self.scans.values_mut() {
+            if let Some(positions) = positions.get(&scan.table)
+                && let Some(source) = scan.source()
+            {
+                source.acknowledge(positions);
+            }
+        }
+        self.ledger.sinks.clone_from(&ledger.sinks);
+    }
+
+    fn add(&mut self, books: Books) {
+        for (table, book) in books.sources {
+            self.ledger.sources.entry(table).or_default().add(&book);
+        }
+        for (node, book) in books.operators {
+            let name = self.parts.graph.nodes[node].name.clone();
+            self.ledger.operators.entry(name).or_default().add(&book);
+        }
+        for (key, count) in books.letters {
+            *self.letters.entry(key).or_default() += count;
+        }
+    }
+
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Dead letters since the start of this process, by source and reason.
+    pub fn letters(&self) -> &BTreeMap<(String, Reason), u64> {
+        &self.letters
+    }
+
+    /// The nodes of the plan, each with how far it has come.
+    pub fn nodes(&self) -> impl Iterator<Item = (&Node, Progress)> {
+        self.parts
+            .graph
+            .nodes
+            .iter()
+            .zip(self.progress.iter().copied())
+    }
+
+    pub fn scans(&self) -> impl Iterator<Item = &ScanSplits> {
+        self.scans.values()
+    }
+
+    /// Bytes of state by the operator's name.
+    pub fn state_bytes(&self) -> BTreeMap<String, usize> {
+        let mut bytes = BTreeMap::new();
+        for (node, size) in self.lanes.iter().flat_map(|lane| lane.state_bytes()) {
+            *bytes
+                .entry(self.parts.graph.nodes[node].name.clone())
+                .or_default() += size;
+        }
+        bytes
+    }
+
+    pub fn buffered_bytes(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.buffered_bytes()).sum()
+    }
+}
+
+fn restored_progress(graph: &Graph, checkpoint: Option<&Checkpoint>) -> Vec<Progress> {
+    let restored = |name: &str| checkpoint.and_then(|c| c.progress.get(name)).copied();
+    graph
+        .nodes
+        .iter()
+        .map(|node| restored(&node.name).unwrap_or(Progress::START))
+        .collect()
+}
+
+/// A duration in milliseconds.
+pub fn millis(duration: std::time::Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}

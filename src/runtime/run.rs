@@ -1,0 +1,179 @@
+//! The life of a job once its engine stands: rounds, epochs at their interval, and the end.
+
+use super::engine::Engine;
+use crate::clock::Clock;
+use crate::epoch::{Committed, Coordinator};
+use crate::error::{Error, Result};
+use crate::source::{Positions, Waker};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+/// The longest that an idle engine sleeps: time passes for idle splits and open files too.
+const NAP: Duration = Duration::from_millis(100);
+
+/// Asks a run to stop in good order.
+#[derive(Debug, Clone, Default)]
+pub struct Stop {
+    asked: Arc<AtomicBool>,
+    waker: Waker,
+}
+
+impl Stop {
+    pub fn new(waker: Waker) -> Self {
+        Stop {
+            asked: Arc::default(),
+            waker,
+        }
+    }
+
+    pub fn ask(&self) {
+        self.asked.store(true, Ordering::SeqCst);
+        self.waker.wake();
+    }
+
+    pub fn asked(&self) -> bool {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finish {
+    /// Every source came to its end.
+    Ended,
+    /// Somebody asked it to stop.
+    Stopped,
+}
+
+/// What an observer is told.
+pub enum Event<'a> {
+    /// A round is over.
+    Round(&'a Engine),
+    /// An epoch is published.
+    Published(&'a Committed),
+}
+
+/// A job at work.
+pub struct Run {
+    pub engine: Engine,
+    pub coordinator: Coordinator,
+    pub interval: Duration,
+    pub clock: Arc<dyn Clock>,
+    pub waker: Waker,
+    pub runtime: Handle,
+}
+
+/// An epoch that is being committed beside the rounds. It has the coordinator with it: one epoch at a time.
+struct Pending {
+    task: JoinHandle<(Box<Coordinator>, Result<Committed>)>,
+    positions: BTreeMap<String, Positions>,
+}
+
+/// The coordinator is at hand, or under way with an epoch.
+enum Commits {
+    Idle(Box<Coordinator>),
+    Busy(Pending),
+}
+
+impl Run {
+    /// Works until the sources end, somebody asks to stop, or something fails that cannot be retried.
+    pub fn run(self, stop: &Stop, observe: &mut dyn FnMut(Event<'_>)) -> Result<Finish> {
+        let Run {
+            mut engine,
+            coordinator,
+            interval,
+            clock,
+            waker,
+            runtime,
+        } = self;
+        let interval_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX);
+        let beside = Beside {
+            waker: waker.clone(),
+            runtime,
+        };
+        let mut last_barrier = clock.now_ms();
+        let mut commits = Commits::Idle(Box::new(coordinator));
+        let finish = loop {
+            if stop.asked() {
+                break Finish::Stopped;
+            }
+            // A clock that was set back must not keep the heart from beating.
+            last_barrier = last_barrier.min(clock.now_ms());
+            commits = match commits {
+                Commits::Busy(pending) if pending.task.is_finished() => {
+                    Commits::Idle(beside.settle(pending, &mut engine, observe)?)
+                }
+                // An epoch that takes longer than the interval delays the next one; the rows flow on.
+                Commits::Idle(coordinator) if clock.now_ms() - last_barrier >= interval_ms => {
+                    last_barrier = clock.now_ms();
+                    Commits::Busy(beside.barrier(coordinator, &mut engine, false)?)
+                }
+                other => other,
+            };
+            let worked = engine.round()?;
+            observe(Event::Round(&engine));
+            if engine.finished() {
+                engine.end()?;
+                break Finish::Ended;
+            }
+            if !worked {
+                let due = last_barrier + interval_ms - clock.now_ms();
+                let due = Duration::from_millis(u64::try_from(due).unwrap_or(0).max(1));
+                let busy = matches!(commits, Commits::Busy(_));
+                waker.wait(if busy { NAP } else { due.min(NAP) });
+            }
+        };
+        let coordinator = match commits {
+            Commits::Idle(coordinator) => coordinator,
+            Commits::Busy(pending) => beside.settle(pending, &mut engine, observe)?,
+        };
+        let last = beside.barrier(coordinator, &mut engine, true)?;
+        beside.settle(last, &mut engine, observe)?;
+        Ok(finish)
+    }
+}
+
+/// What commits beside the rounds.
+struct Beside {
+    waker: Waker,
+    runtime: Handle,
+}
+
+impl Beside {
+    fn barrier(
+        &self,
+        mut coordinator: Box<Coordinator>,
+        engine: &mut Engine,
+        last: bool,
+    ) -> Result<Pending> {
+        let (mut barrier, positions) = engine.barrier(coordinator.next_epoch(), last)?;
+        barrier.released = last;
+        let waker = self.waker.clone();
+        let task = self.runtime.spawn(async move {
+            let committed = coordinator.commit(barrier).await;
+            waker.wake();
+            (coordinator, committed)
+        });
+        Ok(Pending { task, positions })
+    }
+
+    fn settle(
+        &self,
+        pending: Pending,
+        engine: &mut Engine,
+        observe: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Box<Coordinator>> {
+        let Pending { task, positions } = pending;
+        let (coordinator, committed) = self.runtime.block_on(task).map_err(|error| {
+            Error::bug("the task that commits an epoch ended without an answer").caused_by(error)
+        })?;
+        let committed = committed?;
+        engine.committed(&positions, &committed.ledger);
+        observe(Event::Published(&committed));
+        Ok(coordinator)
+    }
+}
