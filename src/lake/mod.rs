@@ -1,0 +1,9 @@
+//! What lies in the lake, once it is published: reading it.
+//!
+//! Guarantee: only what any reader of the lake would see is read. Nothing in a folder or file whose name begins with `_` or
+//! `.` is: neither what is staged, nor what belongs to other tools.
+
+mod print;
+pub mod query;
+mod tables;
+mod visible;
