@@ -1,0 +1,79 @@
+//! `tributary generate`: events of a known kind, the same for the same seed.
+
+use super::runtime;
+use crate::error::{Error, Result};
+use crate::generate::{self, GenerateOptions, Generator};
+use std::io::{IsTerminal, Write};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// What to make: emergency.
+    name: String,
+    /// kafka://HOST:PORT, or a folder for JSON lines.
+    #[arg(long, value_name = "kafka://HOST:PORT|DIR")]
+    to: String,
+    /// How many events; without it, until stopped.
+    #[arg(long)]
+    count: Option<u64>,
+    /// Events a second; without it, as fast as they are taken.
+    #[arg(long)]
+    rate: Option<u64>,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Patients.
+    #[arg(long, default_value_t = 20)]
+    keys: u64,
+    /// The share of events whose bytes are no good.
+    #[arg(long, default_value_t = 0.0, value_parser = share)]
+    malformed: f64,
+    /// The share of events that come after the watermark has passed them.
+    #[arg(long, default_value_t = 0.0, value_parser = share)]
+    late: f64,
+    /// The share of events that come twice.
+    #[arg(long, default_value_t = 0.0, value_parser = share)]
+    duplicates: f64,
+}
+
+fn share(text: &str) -> std::result::Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("needs a share from 0 to 1".to_string()),
+    }
+}
+
+pub fn generate(args: &Args) -> Result<u8> {
+    if args.name != "emergency" {
+        return Err(Error::job(format!(
+            "there is no generator '{}'; there is: emergency",
+            args.name
+        )));
+    }
+    let options = GenerateOptions {
+        seed: args.seed,
+        keys: args.keys,
+        malformed: args.malformed,
+        late: args.late,
+        duplicates: args.duplicates,
+        ..GenerateOptions::default()
+    };
+    let events = Generator::new(options);
+    let terminal = std::io::stderr().is_terminal();
+    let mut progress = |sent: u64| {
+        if terminal {
+            let _ = write!(std::io::stderr(), "\r{sent} events");
+        }
+    };
+    let count = args.count.unwrap_or(u64::MAX);
+    let sent = match args.to.strip_prefix("kafka://") {
+        Some(servers) => {
+            let _runtime = runtime()?;
+            generate::to_kafka(servers, events, count, args.rate, &mut progress)?
+        }
+        None => generate::to_folder(&args.to, events, count, args.rate, &mut progress)?,
+    };
+    if terminal {
+        eprintln!();
+    }
+    println!("{sent} events to {}", args.to);
+    Ok(0)
+}

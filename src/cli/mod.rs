@@ -1,0 +1,164 @@
+//! The command line: the contract that users' scripts rely on.
+//!
+//! stdout is for results, stderr for logs. Exit codes: 0 done, 1 failed (trying again may help), 2 fix the job or the
+//! command, 3 another instance owns the job.
+
+mod audit;
+mod check;
+mod demo;
+mod display;
+mod explain;
+mod generate;
+mod job;
+mod outside;
+mod run;
+mod status;
+mod test;
+
+pub use job::{DEAD_LETTERS, Job};
+
+use crate::error::{Error, Result};
+use crate::lake::query::{self, Lake};
+use clap::{Parser, Subcommand, ValueEnum};
+use datafusion::execution::FunctionRegistry;
+use datafusion::prelude::SessionContext;
+use std::io::IsTerminal;
+
+/// Events from Kafka, joined and windowed by event time, landed exactly once as Parquet.
+#[derive(Parser)]
+#[command(name = "tributary", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// How logs are written to stderr; by default for people on a terminal, else as JSON.
+    #[arg(long, global = true, value_enum, env = "TRIBUTARY_LOG_FORMAT")]
+    log_format: Option<LogFormat>,
+    /// What is logged: error, warn, info, debug, or a filter such as tributary=debug.
+    #[arg(long, global = true, env = "TRIBUTARY_LOG", default_value = "info")]
+    log: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The emergency job with everything it needs in one process: broker, generator, lake, page.
+    Demo(demo::Args),
+    /// Run a job.
+    Run(run::Args),
+    /// Parse, plan and lint jobs; exit code 2 and file:line:column on a refusal.
+    Check(check::Args),
+    /// Show how a job will be run.
+    Explain(explain::Args),
+    /// Test jobs by the cases that lie beside them.
+    Test(test::Args),
+    /// Make events of a known kind, into Kafka or a folder.
+    Generate(generate::Args),
+    /// Query what is published, as Athena would.
+    Query(QueryArgs),
+    /// The books of a job: exit code 1 when they do not balance.
+    Audit(audit::Args),
+}
+
+#[derive(clap::Args)]
+struct QueryArgs {
+    /// The SQL to run; without it the tables are listed.
+    sql: Option<String>,
+    /// Folders or s3:// addresses whose folders are tables.
+    #[arg(
+        long = "lake",
+        value_name = "URL",
+        env = "LAKE",
+        default_value = "./lake"
+    )]
+    lakes: Vec<String>,
+    #[arg(long, value_enum, default_value = "table")]
+    format: QueryFormat,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum QueryFormat {
+    Table,
+    Json,
+    Csv,
+}
+
+/// Starts logging, to stderr.
+pub fn logging(cli: &Cli) {
+    let terminal = std::io::stderr().is_terminal();
+    let json = cli
+        .log_format
+        .map_or(!terminal, |format| format == LogFormat::Json);
+    let filter = tracing_subscriber::EnvFilter::try_new(&cli.log)
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    // A second start within one process (a test) keeps the first one's logging.
+    let _ = if json {
+        builder
+            .json()
+            .flatten_event(true)
+            .with_target(false)
+            .try_init()
+    } else {
+        builder.with_target(false).with_ansi(terminal).try_init()
+    };
+}
+
+/// Does what was asked; the exit code comes back.
+pub fn dispatch(cli: Cli) -> Result<u8> {
+    match cli.command {
+        Command::Demo(args) => demo::demo(args),
+        Command::Run(args) => run::run(args),
+        Command::Check(args) => check::check(&args),
+        Command::Explain(args) => explain::explain(&args),
+        Command::Test(args) => test::test(&args),
+        Command::Generate(args) => generate::generate(&args),
+        Command::Query(args) => run_query(&args),
+        Command::Audit(args) => audit::audit(&args),
+    }
+}
+
+fn run_query(args: &QueryArgs) -> Result<u8> {
+    let format = match args.format {
+        QueryFormat::Table => query::Format::Table,
+        QueryFormat::Json => query::Format::Json,
+        QueryFormat::Csv => query::Format::Csv,
+    };
+    let lakes = args.lakes.iter().map(|url| {
+        let located = crate::store::open(url)?;
+        Ok(Lake {
+            store: located.store,
+            path: located.path,
+            url: located.url,
+        })
+    });
+    let lakes = lakes.collect::<Result<Vec<_>>>()?;
+    let ours = |context: &SessionContext| {
+        for function in crate::sql::functions::all() {
+            // What SQL itself has keeps the meaning that a reader of the lake expects.
+            if context.udf(function.name()).is_err() {
+                context.register_udf(function.as_ref().clone());
+            }
+        }
+    };
+    let sql = args.sql.as_deref().unwrap_or_default();
+    let mut out = std::io::stdout().lock();
+    runtime()?.block_on(query::query(sql, &lakes, ours, format, &mut out))?;
+    Ok(0)
+}
+
+/// The threads that wait for networks and disks.
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .thread_name("io")
+        .build()
+        .map_err(|error| Error::retry("cannot start threads for input and output").caused_by(error))
+}

@@ -1,0 +1,265 @@
+//! `tributary run`: one job, from its last epoch on.
+
+use super::job::{Job, override_of};
+use super::outside::Outside;
+use super::status::Reporter;
+use crate::clock::{Clock, SystemClock};
+use crate::epoch::{self, Claim, Coordinator, EpochStore, Hook, KillAt, Mode, Owner};
+use crate::error::{Error, Result};
+use crate::http;
+use crate::runtime::{Connections, Engine, Event, Finish, Parts, Run, Stop, millis};
+use crate::sink::Publisher;
+use crate::source::Waker;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tracing::{info, warn};
+
+#[derive(clap::Args)]
+pub struct Args {
+    #[arg(value_name = "JOB.sql")]
+    job: String,
+    /// Read to the ends that are there now, close every window, publish, and exit.
+    #[arg(long)]
+    bounded: bool,
+    /// A setting in place of the job file's.
+    #[arg(short = 'D', value_name = "key=value", value_parser = override_of)]
+    settings: Vec<(String, String)>,
+    /// Memory for Kafka's queues, operator state and open files.
+    #[arg(long, env = "TRIBUTARY_MEMORY", value_name = "SIZE")]
+    memory: Option<String>,
+    /// Lanes; one for each core by default.
+    #[arg(long, env = "TRIBUTARY_PARALLELISM", value_name = "N")]
+    parallelism: Option<usize>,
+    /// Where health, metrics and the page are served, or `off`. Default 127.0.0.1:9090, where that is free.
+    #[arg(long, env = "TRIBUTARY_HTTP", value_name = "ADDR|off")]
+    http: Option<String>,
+    /// Wait, for as long as it takes, until the instance that owns the job is gone.
+    #[arg(long, conflicts_with = "takeover")]
+    standby: bool,
+    /// Take the job from the instance that owns it, now.
+    #[arg(long)]
+    takeover: bool,
+}
+
+/// How a job is to be run.
+pub struct Options {
+    pub bounded: bool,
+    pub lanes: usize,
+    pub memory: usize,
+    pub mode: Mode,
+}
+
+impl Args {
+    fn overrides(&self) -> Vec<(String, String)> {
+        let mut all = self.settings.clone();
+        if let Some(memory) = &self.memory {
+            all.push(("tributary.memory".to_string(), memory.clone()));
+        }
+        if let Some(lanes) = self.parallelism {
+            all.push(("parallelism.default".to_string(), lanes.to_string()));
+        }
+        all
+    }
+}
+
+pub fn run(args: Args) -> Result<u8> {
+    let job = Job::load(&args.job, &args.overrides())?;
+    for warning in &job.settings.warnings {
+        warn!("{warning}");
+    }
+    let mode = match (args.standby, args.takeover) {
+        (true, _) => Mode::Standby,
+        (_, true) => Mode::Takeover,
+        _ => Mode::Normal,
+    };
+    let options = Options {
+        bounded: args.bounded,
+        lanes: job.settings.parallelism.unwrap_or_else(cores),
+        memory: job.memory(),
+        mode,
+    };
+    let runtime = super::runtime()?;
+    let reporter = Reporter::new(&job);
+    serve(&runtime, args.http.as_deref(), &reporter)?;
+    let waker = Waker::default();
+    let stop = Stop::new(waker.clone());
+    stop_on_signals(&runtime, stop.clone());
+    let started = SystemClock.now_ms();
+    let result = work(
+        &job,
+        &options,
+        &runtime,
+        waker,
+        &stop,
+        &reporter,
+        &mut |event| {
+            reporter.observe(&event);
+        },
+    );
+    reporter.finished(&result);
+    let finish = result?;
+    let seconds = (SystemClock.now_ms() - started) as f64 / 1000.0;
+    info!(
+        job = job.settings.name,
+        seconds,
+        "{}",
+        match finish {
+            Finish::Ended => "every source came to its end; all is published",
+            Finish::Stopped => "stopped; all that was read is published or kept in the checkpoint",
+        }
+    );
+    if finish == Finish::Ended {
+        reporter.print_summary(&mut std::io::stderr());
+    }
+    Ok(0)
+}
+
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Claims the job, recovers its last epoch, and works until it ends.
+pub fn work(
+    job: &Job,
+    options: &Options,
+    runtime: &tokio::runtime::Runtime,
+    waker: Waker,
+    stop: &Stop,
+    reporter: &Reporter,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<Finish> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let me = Owner::this_process();
+    let checkpoints = crate::store::open(&job.settings.checkpoint_dir)?;
+    let store = EpochStore::new(checkpoints, job.settings.name.clone());
+    let outside: Arc<dyn Connections> = Arc::new(Outside::new(
+        &job.settings.name,
+        job.sources(),
+        options,
+        &me,
+        waker.clone(),
+        runtime.handle().clone(),
+        Arc::clone(&clock),
+    ));
+    let mut publishers: BTreeMap<String, Arc<dyn Publisher>> = BTreeMap::new();
+    for table in &job.tables {
+        publishers.insert(table.name.clone(), outside.publisher(table)?);
+    }
+    let hook: Arc<dyn Hook> = KillAt::from_env()?.into();
+    let claim = Claim {
+        store: &store,
+        me: &me,
+        interval: job.settings.checkpoint_interval,
+        mode: options.mode,
+        clock: clock.as_ref(),
+        sleep: &crate::clock::sleeper(),
+        notify: &|message: String| {
+            warn!("{message}");
+            reporter.waiting(&message);
+        },
+    };
+    let claimed = runtime.block_on(async {
+        tokio::select! {
+            claimed = claim.run() => claimed.map(Some),
+            () = stopped(stop) => Ok(None),
+        }
+    })?;
+    let Some(claimed) = claimed else {
+        return Ok(Finish::Stopped);
+    };
+    let recovered =
+        runtime.block_on(epoch::recover(&store, &claimed, &publishers, hook.as_ref()))?;
+    if let Some(previous) = &claimed.previous {
+        info!(epoch = previous.epoch, "going on from the last epoch");
+    }
+    let engine = Engine::new(
+        Parts {
+            graph: Arc::clone(&job.graph),
+            connections: outside,
+            tables: job.tables.clone(),
+            letters: job.letters.clone(),
+            clock: Arc::clone(&clock),
+            lanes: options.lanes,
+            max_future_ms: millis(job.settings.max_future),
+            idle_timeout_ms: job.settings.idle_timeout.map_or(0, millis),
+            max_drift_ms: millis(job.settings.max_drift),
+            sink_memory: options.memory / 10,
+            waker: waker.clone(),
+        },
+        Some(recovered),
+    )?;
+    reporter.running();
+    let coordinator = Coordinator::new(store, &claimed, publishers, Arc::clone(&clock), hook);
+    Run {
+        engine,
+        coordinator,
+        interval: job.settings.checkpoint_interval,
+        clock,
+        waker,
+        runtime: runtime.handle().clone(),
+    }
+    .run(stop, observe)
+}
+
+async fn stopped(stop: &Stop) {
+    while !stop.asked() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// SIGTERM and Ctrl-C finish the epoch; a second one ends the process at once, and loses nothing.
+pub fn stop_on_signals(runtime: &tokio::runtime::Runtime, stop: Stop) {
+    runtime.spawn(async move {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (Ok(mut term), Ok(mut int)) = (
+            signal(SignalKind::terminate()),
+            signal(SignalKind::interrupt()),
+        ) else {
+            warn!("signals cannot be caught here: the process will end without closing its files");
+            return;
+        };
+        let mut asked = false;
+        loop {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+            if asked {
+                std::process::exit(130);
+            }
+            asked = true;
+            info!(
+                "stopping: the epoch is finished and published first; a second signal stops at once"
+            );
+            stop.ask();
+        }
+    });
+}
+
+/// The page on its default address is a convenience: where the port is taken the job runs without.
+pub fn serve(
+    runtime: &tokio::runtime::Runtime,
+    address: Option<&str>,
+    reporter: &Reporter,
+) -> Result<Option<std::net::SocketAddr>> {
+    if address == Some("off") {
+        return Ok(None);
+    }
+    let wanted = address.unwrap_or("127.0.0.1:9090");
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    // The server ends with the process: until then it shows how the job ended.
+    let served = http::serve(wanted, reporter.status(), clock, std::future::pending());
+    match runtime.block_on(served) {
+        Ok(server) => {
+            let bound = server.address;
+            info!("health, metrics and the page: http://{bound}/");
+            Ok(Some(bound))
+        }
+        Err(error) if address.is_none() => {
+            warn!("{error}; going on without it");
+            Ok(None)
+        }
+        Err(error) => Err(Error::job(error.to_string())),
+    }
+}

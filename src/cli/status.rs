@@ -1,0 +1,154 @@
+//! What a run tells: fills the status that health, metrics and the page are read from.
+
+use super::job::Job;
+use crate::clock::{Clock, SystemClock};
+use crate::error::Result;
+use crate::http::{DeadLetterCount, OperatorStatus, SharedStatus, SplitStatus, State, Status};
+use crate::plan::Op;
+use crate::runtime::{Engine, Event, Finish};
+use crate::time::EventTime;
+use std::io::Write;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+/// Rounds can be many thousands a second; nobody reads that fast.
+const EVERY_MS: i64 = 200;
+
+pub struct Reporter {
+    status: SharedStatus,
+    /// The tables that are written, in the plan's order.
+    pub tables: Vec<String>,
+    filled_at_ms: AtomicI64,
+    started_at_ms: i64,
+}
+
+impl Reporter {
+    pub fn new(job: &Job) -> Reporter {
+        let status = SharedStatus::default();
+        let now = SystemClock.now_ms();
+        status.update(|status| {
+            status.job.clone_from(&job.settings.name);
+            status.since_ms = now;
+            status.memory_limit_bytes = job.settings.memory;
+        });
+        Reporter {
+            status,
+            tables: job.tables.iter().map(|table| table.name.clone()).collect(),
+            filled_at_ms: AtomicI64::new(0),
+            started_at_ms: now,
+        }
+    }
+
+    pub fn status(&self) -> SharedStatus {
+        self.status.clone()
+    }
+
+    fn enter(&self, state: State, message: String) {
+        self.status.update(|status| {
+            if status.state != state {
+                status.since_ms = SystemClock.now_ms();
+            }
+            status.state = state;
+            status.message = message;
+        });
+    }
+
+    pub fn waiting(&self, why: &str) {
+        self.enter(State::Waiting, why.to_string());
+    }
+
+    pub fn running(&self) {
+        self.enter(State::Running, String::new());
+    }
+
+    pub fn finished(&self, result: &Result<Finish>) {
+        match result {
+            Ok(_) => self.enter(State::Finished, String::new()),
+            Err(error) => self.enter(State::Failed, error.to_string()),
+        }
+    }
+
+    pub fn observe(&self, event: &Event<'_>) {
+        match event {
+            Event::Round(engine) => {
+                let now = SystemClock.now_ms();
+                if now - self.filled_at_ms.load(Ordering::Relaxed) >= EVERY_MS {
+                    self.filled_at_ms.store(now, Ordering::Relaxed);
+                    self.status.update(|status| fill(status, engine));
+                }
+            }
+            Event::Published(committed) => self.status.update(|status| {
+                status.epoch = committed.epoch;
+                status.committed_at_ms = Some(SystemClock.now_ms());
+                status.commit_ms = Some(committed.duration.as_millis() as u64);
+                status.ledger.clone_from(&committed.ledger);
+            }),
+        }
+    }
+
+    /// What was read and written in all, for the end of a run.
+    pub fn print_summary(&self, out: &mut dyn Write) {
+        let status = self.status.get();
+        let seconds = (SystemClock.now_ms() - self.started_at_ms) as f64 / 1000.0;
+        let records: u64 = status
+            .ledger
+            .sources
+            .values()
+            .map(|book| book.records)
+            .sum();
+        let _ = writeln!(out, "{records} records in {seconds:.1} s");
+        for table in &self.tables {
+            let book = status.ledger.sinks.get(table).copied().unwrap_or_default();
+            let _ = writeln!(
+                out,
+                "  {table:<28} {:>10} rows {:>6} files",
+                book.published, book.files
+            );
+        }
+    }
+}
+
+fn fill(status: &mut Status, engine: &Engine) {
+    let watermark =
+        |time: EventTime| (time != EventTime::NONE && time != EventTime::END).then_some(time.0);
+    status.splits = engine
+        .scans()
+        .flat_map(|scan| {
+            scan.splits.iter().map(move |split| SplitStatus {
+                source: scan.table.clone(),
+                topic: split.split.topic.to_string(),
+                partition: split.split.partition,
+                offset: split.position.offset,
+                watermark_ms: watermark(split.watermark),
+                lag: split.lag,
+                idle: split.idle,
+                finished: split.finished,
+                paused: split.paused,
+            })
+        })
+        .collect();
+    let state = engine.state_bytes();
+    status.operators = engine
+        .nodes()
+        .filter(|(node, _)| matches!(node.op, Op::Window(_) | Op::IntervalJoin(_)))
+        .map(|(node, progress)| OperatorStatus {
+            node: node.name.clone(),
+            watermark_ms: watermark(progress.watermark),
+            state_bytes: state.get(&node.name).copied().unwrap_or(0) as u64,
+        })
+        .collect();
+    status.dead_letters = engine
+        .letters()
+        .iter()
+        .map(|((source, reason), &count)| DeadLetterCount {
+            source: source.clone(),
+            reason: reason.word(),
+            count,
+        })
+        .collect();
+    status.buffered_bytes = engine.buffered_bytes() as u64;
+    status.ledger.sources.clone_from(&engine.ledger().sources);
+    status
+        .ledger
+        .operators
+        .clone_from(&engine.ledger().operators);
+}

@@ -1,0 +1,46 @@
+//! Tributary: events from Kafka, joined and windowed by event time, landed exactly once as partitioned Parquet.
+//!
+//! # The life of one event
+//!
+//! A job is a `.sql` file. [`sql`] reads it, [`config`] takes its settings, and [`plan`] turns it into a graph of
+//! operators. [`runtime`] runs that graph in rounds, on one lane for each core:
+//!
+//! 1. A [`source`] has the event as bytes, in a split (a Kafka partition, say) at a position.
+//! 2. [`decode`] turns the bytes into columns. A record that is no good becomes a dead letter.
+//! 3. An [`operator`] finds its event time and the watermark, computes columns, drops it or keeps it. Where rows of one key must
+//!    meet (a window, a join), they change lanes first.
+//! 4. A [`sink`] writes it into a file that nobody sees yet.
+//! 5. At the next barrier, [`epoch`] makes everything durable and commits it with one create-only object; then the file becomes visible.
+//!
+//! [`store`] is where files and epochs lie: a local folder or a bucket. [`lake`] reads what is published. [`http`] tells how it goes.
+//! [`generate`] makes events to try it with, and [`testing`] runs jobs as data. [`cli`] is the command.
+//! Only [`clock`] knows what time it is; [`time`] is the time that events carry; every failure is an [`error`] of one of five kinds.
+
+pub mod cli;
+pub mod config;
+pub mod sql;
+
+pub mod plan;
+pub mod runtime;
+
+pub mod source;
+
+pub mod decode;
+
+pub mod operator;
+
+pub mod sink;
+
+pub mod epoch;
+pub mod store;
+
+pub mod lake;
+
+pub mod http;
+
+pub mod generate;
+pub mod testing;
+
+pub mod clock;
+pub mod error;
+pub mod time;
