@@ -1,0 +1,111 @@
+//! What every catalog has to hold.
+
+use super::{Catalog, Column, CrawlerSpec, Definition, Partition, Start};
+use crate::error::Kind;
+use std::collections::BTreeMap;
+
+fn column(name: &str, hive_type: &str) -> Column {
+    Column {
+        name: name.into(),
+        hive_type: hive_type.into(),
+        comment: None,
+    }
+}
+
+fn table() -> Definition {
+    Definition {
+        database: "suite".into(),
+        name: "readings".into(),
+        columns: vec![
+            column("id", "string"),
+            column("place", "struct<latitude:double,tags:array<string>>"),
+        ],
+        partition_keys: vec![column("dt", "string"), column("hour", "int")],
+        location: "s3://bucket/lake/readings".into(),
+        parameters: BTreeMap::from([("classification".into(), "parquet".into())]),
+    }
+}
+
+fn partition(hour: usize) -> Partition {
+    Partition {
+        values: vec!["2024-03-01".into(), hour.to_string()],
+        location: format!("s3://bucket/lake/readings/dt=2024-03-01/hour={hour}"),
+    }
+}
+
+/// On an empty catalog.
+pub async fn holds(catalog: &dyn Catalog) {
+    let table = table();
+    assert_eq!(catalog.table("suite", "readings").await.unwrap(), None);
+    catalog.create_database("suite").await.unwrap();
+    catalog.create_database("suite").await.unwrap();
+
+    catalog.create_table(&table).await.unwrap();
+    let mut other = table.clone();
+    other.location = "s3://bucket/elsewhere".into();
+    catalog.create_table(&other).await.unwrap();
+    let there = catalog.table("suite", "readings").await.unwrap().unwrap();
+    assert_eq!(there.location, table.location, "a table is created once");
+    assert_eq!(there.columns, table.columns);
+    assert_eq!(there.partition_keys, table.partition_keys);
+    assert_eq!(there.parameters["classification"], "parquet");
+    assert_eq!(catalog.tables("suite").await.unwrap().len(), 1);
+
+    // More than one request holds.
+    let many: Vec<Partition> = (0..250).map(partition).collect();
+    assert_eq!(
+        catalog.add_partitions(&table, &many[..101]).await.unwrap(),
+        101
+    );
+    assert_eq!(catalog.add_partitions(&table, &many).await.unwrap(), 149);
+    assert_eq!(catalog.add_partitions(&table, &many).await.unwrap(), 0);
+    let mut listed = catalog.partitions("suite", "readings").await.unwrap();
+    let mut expected = many.clone();
+    listed.sort();
+    expected.sort();
+    assert_eq!(listed, expected);
+
+    let mut wider = table.clone();
+    wider.columns.push(column("added", "bigint"));
+    catalog.update_table(&wider).await.unwrap();
+    let there = catalog.table("suite", "readings").await.unwrap().unwrap();
+    assert_eq!(there.columns, wider.columns);
+    assert_eq!(
+        catalog.partitions("suite", "readings").await.unwrap().len(),
+        250
+    );
+
+    let moved = Partition {
+        location: "s3://bucket/lake/_tributary/compacted/7".into(),
+        ..partition(7)
+    };
+    catalog.move_partition(&table, &moved).await.unwrap();
+    assert_eq!(catalog.add_partitions(&table, &many).await.unwrap(), 0);
+    let listed = catalog.partitions("suite", "readings").await.unwrap();
+    assert!(listed.contains(&moved) && !listed.contains(&partition(7)));
+    let unknown = catalog.move_partition(&table, &partition(999)).await;
+    assert_eq!(unknown.unwrap_err().kind(), Kind::Job);
+
+    let missing = catalog.start_crawler("suite-crawler").await;
+    assert_eq!(missing.unwrap_err().kind(), Kind::Job);
+    assert_eq!(catalog.crawler("suite-crawler").await.unwrap(), None);
+    let spec = CrawlerSpec {
+        name: "suite-crawler".into(),
+        role: "arn:aws:iam::123456789012:role/crawler".into(),
+        database: "suite".into(),
+        targets: vec![table.location.clone()],
+        schedule: None,
+    };
+    catalog.create_crawler(&spec).await.unwrap();
+    catalog.create_crawler(&spec).await.unwrap();
+    assert_eq!(
+        catalog.start_crawler("suite-crawler").await.unwrap(),
+        Start::Started
+    );
+    assert_eq!(
+        catalog.start_crawler("suite-crawler").await.unwrap(),
+        Start::Running
+    );
+    let crawler = catalog.crawler("suite-crawler").await.unwrap().unwrap();
+    assert_eq!(crawler.state, "RUNNING");
+}
