@@ -58,26 +58,29 @@ impl Progress {
     }
 
     /// Several inputs together: the smallest watermark of those that are not idle. When all are
-    /// idle the result is idle too, at the largest watermark, as in Flink.
+    /// idle the result is idle too, at the largest watermark, as in Flink. An input that has ended
+    /// neither holds the others back nor drives them on; together they end when all have ended.
     pub fn combine(inputs: &[Progress]) -> Progress {
-        let active = inputs
+        let going = inputs
             .iter()
-            .filter(|input| !input.idle)
-            .map(|input| input.watermark)
-            .min();
-        match active {
+            .filter(|input| input.watermark != EventTime::END);
+        let watermarks = |idle| {
+            let of_these = going.clone().filter(move |input| input.idle == idle);
+            of_these.map(|input| input.watermark)
+        };
+        if let Some(watermark) = watermarks(false).min() {
+            return Progress::at(watermark);
+        }
+        match watermarks(true).max() {
             Some(watermark) => Progress {
                 watermark,
-                idle: false,
-            },
-            None => Progress {
-                watermark: inputs
-                    .iter()
-                    .map(|i| i.watermark)
-                    .max()
-                    .unwrap_or(EventTime::NONE),
                 idle: true,
             },
+            None if inputs.is_empty() => Progress {
+                watermark: EventTime::NONE,
+                idle: true,
+            },
+            None => Progress::at(EventTime::END),
         }
     }
 
@@ -107,6 +110,16 @@ mod tests {
             at(3, false)
         );
         assert_eq!(Progress::combine(&[at(5, true), at(3, true)]), at(5, true));
+    }
+
+    #[test]
+    fn an_input_that_has_ended_leaves_the_time_to_the_others() {
+        let end = Progress::at(EventTime::END);
+        let five = Progress::at(EventTime(5));
+        let idle = Progress { idle: true, ..five };
+        assert_eq!(Progress::combine(&[end, five]), five);
+        assert_eq!(Progress::combine(&[end, idle]), idle);
+        assert_eq!(Progress::combine(&[end, end]), end);
     }
 
     #[test]

@@ -54,11 +54,11 @@ pub struct Engine {
     scans: BTreeMap<NodeId, ScanSplits>,
     names: SplitNames,
     progress: Vec<Progress>,
+    /// The same as a checkpoint holds it: how far the rows themselves had come. A bounded input that has ended may have more when the
+    /// job runs again.
+    kept: Vec<Progress>,
     ledger: Ledger,
     letters: BTreeMap<(String, Reason), u64>,
-    ended: bool,
-    /// What the nodes' progress was before the end of a bounded run was announced.
-    kept_progress: Option<Vec<Progress>>,
 }
 
 impl Engine {
@@ -126,11 +126,10 @@ impl Engine {
             lanes,
             scans,
             names: SplitNames::default(),
+            kept: progress.clone(),
             progress,
             ledger,
             letters: BTreeMap::new(),
-            ended: false,
-            kept_progress: None,
         };
         if let Some(recovered) = recovered {
             engine.restore(recovered)?;
@@ -197,8 +196,7 @@ impl Engine {
         let mut changed = false;
         for (&node, scan) in &mut self.scans {
             let next = scan.progress(round.now_ms);
-            // The end is announced by `end`, when every source has come there.
-            if next.watermark != EventTime::END && next != self.progress[node] {
+            if next != self.progress[node] {
                 self.progress[node].advance_to(next);
                 changed = true;
             }
@@ -215,21 +213,10 @@ impl Engine {
         self.scans.values().any(ScanSplits::opening)
     }
 
-    /// Whether every source has come to its end.
+    /// Whether every source has come to its end, and the operators know: windows have fired, joins have padded.
     pub fn finished(&self) -> bool {
-        self.scans.values().all(|scan| scan.finished())
-    }
-
-    /// Announces the end of all inputs: windows fire, joins pad. The checkpoint goes on to hold how far the rows themselves had
-    /// come, since a bounded run may be followed by another.
-    pub fn end(&mut self) -> Result<()> {
-        self.kept_progress = Some(self.progress.clone());
-        for &node in self.scans.keys() {
-            self.progress[node] = Progress::at(EventTime::END);
-        }
-        self.ended = true;
-        let round = Arc::new(self.prepare());
-        self.propagate(&round)
+        let mut scans = self.scans.keys();
+        scans.all(|&node| self.progress[node].watermark == EventTime::END)
     }
 
     fn discover(&mut self) -> Result<()> {
@@ -321,6 +308,11 @@ impl Engine {
                 self.progress = progress;
             }
         }
+        for (kept, &now) in self.kept.iter_mut().zip(&self.progress) {
+            if now.watermark != EventTime::END {
+                kept.advance_to(now);
+            }
+        }
         Ok(())
     }
 
@@ -356,15 +348,8 @@ impl Engine {
             }
             self.add(books);
         }
-        let kept = self.kept_progress.as_ref().unwrap_or(&self.progress);
         let names = self.parts.graph.nodes.iter().map(|node| node.name.clone());
-        let mut progress: BTreeMap<_, _> = names.zip(kept.iter().copied()).collect();
-        for (&node, scan) in &self.scans {
-            progress.insert(
-                self.parts.graph.nodes[node].name.clone(),
-                scan.kept_progress(),
-            );
-        }
+        let progress = names.zip(self.kept.iter().copied()).collect();
         let sources = self
             .scans
             .values()

@@ -117,7 +117,6 @@ impl Run {
             let worked = engine.round()?;
             observe(Event::Round(&engine));
             if engine.finished() {
-                engine.end()?;
                 break Finish::Ended;
             }
             if !worked {

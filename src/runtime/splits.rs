@@ -276,13 +276,8 @@ impl ScanSplits {
         self.progress
     }
 
-    /// The watermark that a checkpoint keeps: not the end of a bounded run, which may get more data later.
-    pub fn kept_progress(&self) -> Progress {
-        self.progress
-    }
-
     /// Every split has been read to its end, and no more will come.
-    pub fn finished(&self) -> bool {
+    fn finished(&self) -> bool {
         let Opening::Open(source) = &self.opening else {
             return false;
         };

@@ -7,6 +7,7 @@
 //!   CREATE TABLE ...
 //! input orders                (one record a line, as bytes; `input orders 2` is partition 2)
 //!   {"id":1,"ts":"2024-01-01 00:00:01"}
+//! end orders                  (the table was bounded: this run reads no more of it, the one after a crash does)
 //! clock +10 s                 (the time of day moves)
 //! epoch                       (an epoch is committed)
 //! crash                       (the process dies, and another starts from the last epoch)
@@ -52,6 +53,9 @@ pub enum Step {
         table: String,
         partition: i32,
         records: Vec<Option<String>>,
+    },
+    End {
+        table: String,
     },
     Clock {
         by: Duration,
@@ -150,6 +154,9 @@ impl Case {
                         records,
                     });
                 }
+                ("end", table) if !table.is_empty() => case.steps.push(Step::End {
+                    table: table.to_string(),
+                }),
                 ("clock", by) => {
                     let by = by.strip_prefix('+').and_then(crate::sql::values::duration);
                     let by = by.ok_or_else(|| {
@@ -199,7 +206,7 @@ impl Case {
                     return Err(wrong(
                         path,
                         number,
-                        "expected one of: env, job, input, clock, epoch, crash, no end, no crash, output, dead letters, error",
+                        "expected one of: env, job, input, end, clock, epoch, crash, no end, no crash, output, dead letters, error",
                     ));
                 }
             }

@@ -195,6 +195,10 @@ fn execute(case: &Case, path: &Path, way: &Way) -> Result<Seen> {
                     rest = later;
                 }
             }
+            Step::End { table } => {
+                world.end(table)?;
+                world.settle()?;
+            }
             Step::Clock { by } => {
                 world.advance_clock(*by);
                 world.settle()?;

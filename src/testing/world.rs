@@ -209,6 +209,22 @@ impl World {
     }
 
     pub fn feed(&self, table: &str, partition: i32, records: &[Option<String>]) -> Result<()> {
+        let queue = self.queue(table)?;
+        for record in records {
+            let value = record.as_ref().map(|text| text.as_bytes());
+            queue.push(usize::try_from(partition).unwrap_or(0), None, value, NOW_MS);
+        }
+        Ok(())
+    }
+
+    /// The input ends: a reader that comes to its end does not wait for more.
+    pub fn end(&self, table: &str) -> Result<()> {
+        self.queue(table)?.end();
+        Ok(())
+    }
+
+    /// What stands for a table that the job reads.
+    fn queue(&self, table: &str) -> Result<source::memory::MemoryTable> {
         let read = self.job.graph.nodes.iter().any(
             |node| matches!(&node.op, crate::plan::Op::Scan(scan) if scan.table.name == table),
         );
@@ -217,12 +233,7 @@ impl World {
                 "the case feeds '{table}', which the job does not read"
             )));
         }
-        let queue = self.edge.sources.memory.table(table);
-        for record in records {
-            let value = record.as_ref().map(|text| text.as_bytes());
-            queue.push(usize::try_from(partition).unwrap_or(0), None, value, NOW_MS);
-        }
-        Ok(())
+        Ok(self.edge.sources.memory.table(table))
     }
 
     pub fn advance_clock(&self, by: Duration) {
@@ -272,13 +283,11 @@ impl World {
                 self.edge.sources.memory.table(&table).end();
             }
             self.settle()?;
-            let engine = &mut self.process()?.engine;
-            if !engine.finished() {
+            if !self.process()?.engine.finished() {
                 return Err(Error::bug(
                     "the inputs have ended, but the engine waits for more",
                 ));
             }
-            engine.end()?;
         }
         self.barrier(true)?;
         let seen = self.edge.sinks().memory;
