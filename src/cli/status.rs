@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 /// Rounds can be many thousands a second; nobody reads that fast.
 const EVERY_MS: i64 = 200;
+/// A folder that is watched may have many thousands of files: of those that were read, the last ones of each table are told.
+const FINISHED_SHOWN: usize = 100;
 
 pub struct Reporter {
     status: SharedStatus,
@@ -113,7 +115,10 @@ fn fill(status: &mut Status, engine: &Engine) {
     status.splits = engine
         .scans()
         .flat_map(|scan| {
-            scan.splits.iter().map(move |split| SplitStatus {
+            let reading = scan.reading.values().map(|split| (split, false));
+            let finished = scan.finished.iter().rev().map(|split| (split, true));
+            let shown = reading.chain(finished.take(FINISHED_SHOWN));
+            shown.map(move |(split, finished)| SplitStatus {
                 source: scan.table.clone(),
                 topic: split.split.topic.to_string(),
                 partition: split.split.partition,
@@ -121,7 +126,7 @@ fn fill(status: &mut Status, engine: &Engine) {
                 watermark_ms: watermark(split.watermark),
                 lag: split.lag,
                 idle: split.idle,
-                finished: split.finished,
+                finished,
                 paused: split.paused,
             })
         })

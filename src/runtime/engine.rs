@@ -11,7 +11,6 @@ use crate::decode::Reason;
 use crate::epoch::{Barrier, Checkpoint, Ledger, NodeState, Recovered};
 use crate::error::{Error, Result};
 use crate::operator::keys;
-use crate::operator::watermark::SplitWatermark;
 use crate::plan::{Graph, Node, NodeId, Op, Scan};
 use crate::sink::{Publisher, Sink, TableSpec};
 use crate::source::{Positions, Source, Waker};
@@ -224,23 +223,16 @@ impl Engine {
         for (&node, scan) in &mut self.scans {
             let mut next = i32::try_from(self.names.0.len()).unwrap_or(i32::MAX);
             for found in scan.discover(&mut next, self.lanes.len(), now_ms)? {
-                let split = &scan.splits[found.index];
-                let (split, found_at) = (split.clone(), found.from);
-                let Some(source) = scan.source() else {
-                    continue;
-                };
-                let reader = source.open(&split.split, found_at)?;
-                let (lane, ordinal) = (split.lane, split.ordinal);
-                self.names
-                    .0
-                    .push((scan.table.as_str().into(), split.split.clone()));
-                scan.splits[found.index].position = reader.position();
-                self.lanes[lane].own(OwnedSplit {
-                    scan: node,
-                    ordinal,
-                    reader,
-                    watermark: found.restored.unwrap_or(SplitWatermark(EventTime::NONE)),
-                });
+                let reader = scan.open(&found)?;
+                Arc::make_mut(&mut self.names.0).push((scan.table.as_str().into(), found.split));
+                if let Some(reader) = reader {
+                    self.lanes[found.lane].own(OwnedSplit {
+                        scan: node,
+                        ordinal: found.ordinal,
+                        reader,
+                        watermark: found.watermark,
+                    });
+                }
             }
         }
         Ok(())

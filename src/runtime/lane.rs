@@ -125,14 +125,17 @@ impl Lane {
     /// The first step of a round: read, decode, and push as far as no exchange is needed.
     pub fn ingest(&mut self, round: &Round) -> Result<Vec<SplitReport>> {
         let mut reports = Vec::with_capacity(self.splits.len());
-        let mut splits = std::mem::take(&mut self.splits);
-        for split in &mut splits {
-            let Some(view) = round.views.get(&split.ordinal).filter(|view| view.read) else {
-                continue;
-            };
-            reports.push(self.ingest_split(split, view, round)?);
+        for mut split in std::mem::take(&mut self.splits) {
+            let mut finished = false;
+            if let Some(view) = round.views.get(&split.ordinal).filter(|view| view.read) {
+                let report = self.ingest_split(&mut split, view, round)?;
+                finished = report.finished;
+                reports.push(report);
+            }
+            if !finished {
+                self.splits.push(split);
+            }
         }
-        self.splits = splits;
         self.write_letters(round.now_ms)?;
         Ok(reports)
     }

@@ -4,7 +4,7 @@
 use crate::epoch::{SourceState, SplitState};
 use crate::error::{Error, Result};
 use crate::operator::watermark::SplitWatermark;
-use crate::source::{Position, Positions, Source, Split, Waker};
+use crate::source::{Position, Positions, Reader, Source, Split, Waker};
 use crate::time::{EventTime, Progress};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,11 +44,9 @@ pub struct SplitReport {
 pub struct LiveSplit {
     pub split: Split,
     pub ordinal: i32,
-    pub lane: usize,
     pub position: Position,
     pub watermark: EventTime,
     pub at_end: bool,
-    pub finished: bool,
     pub idle: bool,
     /// It ran ahead of the others, and waits for them.
     pub paused: bool,
@@ -61,7 +59,10 @@ pub struct LiveSplit {
 pub struct ScanSplits {
     pub table: String,
     opening: Opening,
-    pub splits: Vec<LiveSplit>,
+    /// Those that are read, by their numbers. Only these cost anything in a round.
+    pub reading: BTreeMap<i32, LiveSplit>,
+    /// Those that were read to their end, in that order: a checkpoint has to know that they were.
+    pub finished: Vec<LiveSplit>,
     /// Sources of one group wait for each other.
     pub group: String,
     /// How far, in event time, a split may run ahead of the slowest of the group.
@@ -73,6 +74,8 @@ pub struct ScanSplits {
     unclaimed: BTreeMap<Split, SplitState>,
     /// The watermark of the whole source; never goes back.
     progress: Progress,
+    /// When something was last read of any split, or a new one was found.
+    active_at_ms: i64,
     /// The smallest first watermark of a split.
     first: Option<EventTime>,
 }
@@ -98,9 +101,11 @@ type Asked = (Box<dyn Source>, Result<Vec<Split>>);
 
 /// A split that was found and is to be opened on a lane.
 pub struct Found {
-    pub index: usize,
-    pub restored: Option<SplitWatermark>,
-    pub from: Option<Position>,
+    pub split: Split,
+    pub ordinal: i32,
+    pub lane: usize,
+    pub watermark: SplitWatermark,
+    from: Option<Position>,
 }
 
 impl ScanSplits {
@@ -133,13 +138,15 @@ impl ScanSplits {
         ScanSplits {
             table,
             opening: Opening::Asking(asking),
-            splits: Vec::new(),
+            reading: BTreeMap::new(),
+            finished: Vec::new(),
             group: habits.group,
             max_drift_ms: habits.max_drift_ms,
             timed: habits.timed,
             idle_timeout_ms: habits.idle_timeout_ms,
             unclaimed: unclaimed.collect(),
             progress,
+            active_at_ms: 0,
             first: None,
         }
     }
@@ -188,45 +195,67 @@ impl ScanSplits {
         now_ms: i64,
     ) -> Result<Vec<Found>> {
         let mut found = Vec::new();
+        if self.opening() {
+            self.active_at_ms = now_ms;
+        }
         for split in self.new_splits()? {
+            self.active_at_ms = now_ms;
             let restored = self.unclaimed.remove(&split);
-            let index = self.splits.len();
-            let watermark = restored
-                .as_ref()
-                .map_or(EventTime::NONE, |s| s.progress.watermark);
-            let from = restored.as_ref().map(|state| state.position);
-            self.splits.push(LiveSplit {
-                split,
+            let progress = restored.as_ref().map_or(Progress::START, |s| s.progress);
+            let from = restored.map(|state| state.position);
+            let live = LiveSplit {
+                split: split.clone(),
                 ordinal: *next_ordinal,
-                lane: index % lanes,
                 position: from.unwrap_or(Position {
                     offset: 0,
                     finished: false,
                 }),
-                watermark,
+                watermark: progress.watermark,
                 at_end: false,
-                finished: false,
-                idle: restored.as_ref().is_some_and(|state| state.progress.idle),
+                idle: progress.idle,
                 paused: false,
                 lag: None,
                 active_at_ms: now_ms,
-            });
-            *next_ordinal += 1;
+            };
             found.push(Found {
-                index,
-                restored: restored.map(|s| SplitWatermark(s.progress.watermark)),
+                split,
+                ordinal: *next_ordinal,
+                lane: (self.reading.len() + self.finished.len()) % lanes,
+                watermark: SplitWatermark(progress.watermark),
                 from,
             });
+            self.reading.insert(*next_ordinal, live);
+            *next_ordinal += 1;
         }
         Ok(found)
     }
 
+    /// Opens a split that was found; `None` where nothing is left to read of it.
+    pub fn open(&mut self, found: &Found) -> Result<Option<Box<dyn Reader>>> {
+        let Opening::Open(source) = &mut self.opening else {
+            return Err(Error::bug(format!(
+                "table '{}' has splits before its source has answered",
+                self.table
+            )));
+        };
+        let reader = source.open(&found.split, found.from)?;
+        let position = reader.position();
+        if let Some(split) = self.reading.get_mut(&found.ordinal) {
+            split.position = position;
+        }
+        if position.finished {
+            self.finish(found.ordinal);
+            return Ok(None);
+        }
+        Ok(Some(reader))
+    }
+
+    fn finish(&mut self, ordinal: i32) {
+        self.finished.extend(self.reading.remove(&ordinal));
+    }
+
     pub fn report(&mut self, report: &SplitReport, now_ms: i64) {
-        let Some(split) = self
-            .splits
-            .iter_mut()
-            .find(|split| split.ordinal == report.ordinal)
-        else {
+        let Some(split) = self.reading.get_mut(&report.ordinal) else {
             return;
         };
         split.position = report.position;
@@ -238,11 +267,14 @@ impl ScanSplits {
         }
         split.watermark = split.watermark.max(report.watermark);
         split.at_end = report.at_end;
-        split.finished = report.finished;
         split.lag = report.lag;
         if report.worked {
             split.active_at_ms = now_ms;
             split.idle = false;
+            self.active_at_ms = now_ms;
+        }
+        if report.finished {
+            self.finish(report.ordinal);
         }
     }
 
@@ -254,23 +286,33 @@ impl ScanSplits {
         if !self.timed {
             return Progress {
                 watermark: EventTime::NONE,
-                idle: self.splits.is_empty(),
+                idle: self.reading.is_empty(),
             };
         }
-        for split in &mut self.splits {
+        let timeout = self.idle_timeout_ms;
+        let quiet = |already: bool, active_at_ms: i64| {
+            timeout > 0 && (already || now_ms - active_at_ms >= timeout)
+        };
+        for split in self.reading.values_mut() {
             // A split that is merely not read yet, or waits for others, is never idle.
-            let quiet = now_ms - split.active_at_ms >= self.idle_timeout_ms;
-            split.idle =
-                (split.idle || quiet) && split.at_end && !split.paused && self.idle_timeout_ms > 0;
+            let may = split.at_end && !split.paused;
+            split.idle = may && quiet(split.idle, split.active_at_ms);
         }
-        let open = self.splits.iter().filter(|split| !split.finished);
-        let inputs: Vec<_> = open
+        if self.opening() {
+            return self.progress;
+        }
+        let inputs: Vec<_> = self
+            .reading
+            .values()
             .map(|split| Progress {
                 watermark: split.watermark,
                 idle: split.idle,
             })
             .collect();
-        if !self.opening() {
+        if inputs.is_empty() {
+            // The next file may come as soon as the next record of a partition.
+            self.progress.idle = quiet(self.progress.idle, self.active_at_ms);
+        } else {
             self.progress.advance_to(Progress::combine(&inputs));
         }
         self.progress
@@ -281,15 +323,12 @@ impl ScanSplits {
         let Opening::Open(source) = &self.opening else {
             return false;
         };
-        source.bounded() && self.splits.iter().all(|split| split.finished)
+        source.bounded() && self.reading.is_empty()
     }
 
     /// The smallest watermark among the splits that still have something to read now: what the others are aligned with.
     pub fn slowest(&self) -> Option<EventTime> {
-        let reading = self
-            .splits
-            .iter()
-            .filter(|split| !split.finished && !split.at_end);
+        let reading = self.reading.values().filter(|split| !split.at_end);
         if self.timed {
             reading.map(|split| split.watermark).min()
         } else {
@@ -305,40 +344,46 @@ impl ScanSplits {
     /// What each lane is told. `base` is how far the slowest of the group has come.
     pub fn views(&mut self, base: Option<EventTime>, now_ms: i64) -> Vec<SplitView> {
         let limit = base.map_or(EventTime::END, |at| at.plus(self.max_drift_ms));
-        for split in &mut self.splits {
-            split.paused = self.timed && !split.finished && split.watermark > limit;
+        for split in self.reading.values_mut() {
+            split.paused = self.timed && split.watermark > limit;
         }
-        let counting = |split: &&LiveSplit| !split.finished && !split.idle;
-        let view = |at: usize, split: &LiveSplit| {
-            let others = self
-                .splits
-                .iter()
-                .enumerate()
-                .filter(|(other, _)| *other != at);
-            let others = others
-                .map(|(_, split)| split)
-                .filter(counting)
-                .map(|s| s.watermark)
-                .min();
+        let two = self.two_slowest();
+        let view = |split: &LiveSplit| {
+            let other = two.iter().flatten().find(|(_, who)| *who != split.ordinal);
             SplitView {
                 split: split.split.clone(),
                 ordinal: split.ordinal,
-                others: others.unwrap_or(EventTime::END),
+                others: other.map_or(EventTime::END, |(at, _)| *at),
                 source_watermark: self.progress.watermark,
                 now_ms,
-                read: !split.finished && !split.paused,
+                read: !split.paused,
             }
         };
-        self.splits
-            .iter()
-            .enumerate()
-            .map(|(at, split)| view(at, split))
-            .collect()
+        self.reading.values().map(view).collect()
+    }
+
+    /// The two smallest watermarks of splits that count, each with its split: all that is needed to know, for any split, how far the
+    /// others are.
+    fn two_slowest(&self) -> [Option<(EventTime, i32)>; 2] {
+        let mut two: [Option<(EventTime, i32)>; 2] = [None, None];
+        for split in self.reading.values().filter(|split| !split.idle) {
+            let this = (split.watermark, split.ordinal);
+            if two[0].is_none_or(|first| this < first) {
+                two = [Some(this), two[0]];
+            } else if two[1].is_none_or(|second| this < second) {
+                two[1] = Some(this);
+            }
+        }
+        two
+    }
+
+    fn all(&self) -> impl Iterator<Item = &LiveSplit> {
+        self.finished.iter().chain(self.reading.values())
     }
 
     /// What an epoch keeps: also the positions of splits that are gone from the server's answer for now.
     pub fn state(&self) -> SourceState {
-        let live = self.splits.iter().map(|split| SplitState {
+        let live = self.all().map(|split| SplitState {
             topic: split.split.topic.to_string(),
             partition: split.split.partition,
             position: split.position,
@@ -353,20 +398,16 @@ impl ScanSplits {
     }
 
     pub fn positions(&self) -> Positions {
-        self.splits
-            .iter()
+        self.all()
             .map(|split| (split.split.clone(), split.position))
             .collect()
     }
 
     /// The open split that holds the watermark back.
     pub fn holding_back(&self) -> Option<&LiveSplit> {
-        let open = self
-            .splits
-            .iter()
-            .filter(|split| !split.finished && !split.idle);
+        let counting = self.reading.values().filter(|split| !split.idle);
         if self.timed {
-            open.min_by_key(|split| split.watermark)
+            counting.min_by_key(|split| split.watermark)
         } else {
             None
         }
@@ -375,4 +416,8 @@ impl ScanSplits {
 
 /// The list of all splits by number, which lanes use to name the origin of a late row.
 #[derive(Debug, Clone, Default)]
-pub struct SplitNames(pub Vec<(Arc<str>, Split)>);
+pub struct SplitNames(pub Arc<Vec<(Arc<str>, Split)>>);
+
+#[cfg(test)]
+#[path = "splits_tests.rs"]
+mod tests;

@@ -20,7 +20,7 @@ use arrow::datatypes::SchemaRef;
 use files::{File, Folder};
 use object_store::ObjectStore;
 use records::Quoting;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -164,7 +164,8 @@ impl FilesystemSource {
     fn watch(&self, interval: Duration) -> Watch {
         let (new, found) = channel();
         let (folder, waker) = (Arc::clone(&self.folder), self.context.waker.clone());
-        let mut known: Vec<Arc<str>> = self.files.keys().map(|split| split.topic.clone()).collect();
+        let mut known: HashSet<Arc<str>> =
+            self.files.keys().map(|split| split.topic.clone()).collect();
         let task = self.context.runtime.spawn(async move {
             loop {
                 tokio::time::sleep(interval).await;

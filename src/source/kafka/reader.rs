@@ -57,6 +57,7 @@ pub(super) struct Opening {
 
 impl KafkaReader {
     pub fn new(opening: Opening) -> Self {
+        let finished = opening.end.is_some_and(|end| opening.next >= end);
         KafkaReader {
             queue: opening.queue,
             client: opening.client,
@@ -69,7 +70,7 @@ impl KafkaReader {
             latest: opening.latest,
             with_headers: opening.with_headers,
             at_end: false,
-            finished: false,
+            finished,
             standing: None,
             room: (0, 0, 0),
             complained: None,
