@@ -243,20 +243,12 @@ impl KafkaSource {
     }
 
     /// Where a split begins that no epoch covers.
-    fn start(&self, split: &Split, live: &Live) -> Result<i64> {
-        if self.restored {
-            let marks =
-                live.fetcher
-                    .fetch_watermarks(&split.topic, split.partition, survey::PATIENCE);
-            return marks.map(|(low, _)| low).map_err(|error| {
-                Error::retry(format!(
-                    "the beginning of {} is not known",
-                    self.name(split)
-                ))
-                .caused_by(error)
-            });
-        }
-        let start = self.bounds.get(split).and_then(|bounds| bounds.start);
+    fn start(&self, split: &Split) -> Result<i64> {
+        let bounds = self.bounds.get(split);
+        let start = match self.restored {
+            true => bounds.map(|bounds| bounds.low),
+            false => bounds.and_then(|bounds| bounds.start),
+        };
         start.ok_or_else(|| {
             Error::job(format!(
                 "{}: consumer group '{}' has no committed offset; set 'properties.auto.offset.reset' to earliest or latest",
@@ -303,7 +295,7 @@ impl Source for KafkaSource {
         // The end of an earlier bounded run is not the end of the topic.
         let next = match from {
             Some(from) => from.offset,
-            None => self.start(split, live)?,
+            None => self.start(split)?,
         };
         let bounds = self.bounds.get(split).copied();
         let place = |error| {

@@ -27,6 +27,8 @@ pub(super) struct Bounds {
     pub start: Option<i64>,
     /// The first offset that is not read.
     pub end: Option<i64>,
+    /// The partition's own beginning when it was asked.
+    pub low: i64,
     /// The partition's own end when it was asked.
     pub high: i64,
 }
@@ -127,7 +129,13 @@ pub(super) fn bounds(
             End::Timestamp(_) => ended.get(split).copied().unwrap_or(high),
             End::Offsets(listed) => listed.get(&split.partition).copied().unwrap_or(high),
         });
-        all.insert(split.clone(), Bounds { start, end, high });
+        let bounds = Bounds {
+            start,
+            end,
+            low,
+            high,
+        };
+        all.insert(split.clone(), bounds);
     }
     Ok(all)
 }

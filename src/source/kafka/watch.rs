@@ -151,6 +151,7 @@ impl Watcher {
             let bounds = Bounds {
                 start: Some(low),
                 end: None,
+                low,
                 high,
             };
             self.known.insert(split.clone());
