@@ -179,15 +179,15 @@ impl Engine {
         Ok(())
     }
 
-    /// Reads what is there and takes it as far as it goes. False when there was nothing.
-    pub fn round(&mut self) -> Result<bool> {
+    /// Reads what is there and takes it as far as it goes; says about how many bytes that were.
+    pub fn round(&mut self) -> Result<usize> {
         self.discover()?;
         let round = Arc::new(self.prepare());
         let told = Arc::clone(&round);
         let reports = self.on_lanes(move |lane| lane.ingest(&told))?;
-        let mut worked = false;
+        let mut read = 0;
         for report in reports.into_iter().flatten() {
-            worked |= report.worked;
+            read += report.read;
             if let Some(scan) = self.scans.get_mut(&report.scan) {
                 scan.report(&report, round.now_ms);
             }
@@ -200,11 +200,11 @@ impl Engine {
                 changed = true;
             }
         }
-        if worked || changed {
+        if read > 0 || changed {
             self.propagate(&round)?;
             self.give_memory_back()?;
         }
-        Ok(worked)
+        Ok(read)
     }
 
     /// Whether some source still asks its server for the first time.

@@ -19,6 +19,9 @@ use std::sync::Arc;
 /// About how much of a split is taken in one round: enough to pay for the steps, little enough to stay in the caches.
 const POLL_BYTES: usize = 2 << 20;
 
+/// What a record weighs beside its bytes, or a row of columns with them; about.
+const RECORD_BYTES: usize = 64;
+
 /// The state machines and sinks of one lane.
 pub struct Lane {
     pub index: usize,
@@ -152,7 +155,7 @@ impl Lane {
             ordinal: split.ordinal,
             position: split.reader.position(),
             watermark: EventTime::NONE,
-            worked: true,
+            read: size(&polled),
             at_end: false,
             finished: false,
             lag: split.reader.lag(),
@@ -173,12 +176,10 @@ impl Lane {
                 first_offset,
             } => Some(scan.columns(batch, first_offset, view, watermark, letters, book)?),
             Poll::Pending { at_end } => {
-                report.worked = false;
                 report.at_end = at_end;
                 None
             }
             Poll::Finished => {
-                report.worked = false;
                 report.at_end = true;
                 report.finished = true;
                 None
@@ -303,6 +304,9 @@ impl Lane {
     }
 
     fn write_letters(&mut self, now_ms: i64) -> Result<()> {
+        if self.letters.is_empty() {
+            return Ok(());
+        }
         for (key, count) in self.letters.take_counts() {
             *self.books.letters.entry(key).or_default() += count;
         }
@@ -360,5 +364,14 @@ impl Lane {
             before = after;
         }
         Ok(())
+    }
+}
+
+/// About how many bytes a reader gave; 0 only where it gave nothing.
+fn size(polled: &Poll) -> usize {
+    match polled {
+        Poll::Records(records) => records.byte_size() + records.len() * RECORD_BYTES,
+        Poll::Columns { batch, .. } => batch.num_rows() * RECORD_BYTES,
+        Poll::Pending { .. } | Poll::Finished => 0,
     }
 }

@@ -140,6 +140,11 @@ impl Letters {
         Ok(())
     }
 
+    /// Whether there is nothing to take.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// Everything so far, as rows of the tables that take them, for one day.
     pub fn take(&mut self, day: &str) -> Result<Vec<(String, RecordBatch)>> {
         let mut taken = Vec::new();

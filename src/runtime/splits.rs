@@ -32,8 +32,8 @@ pub struct SplitReport {
     pub ordinal: i32,
     pub position: Position,
     pub watermark: EventTime,
-    /// Something was read.
-    pub worked: bool,
+    /// About how many bytes were read.
+    pub read: usize,
     pub at_end: bool,
     pub finished: bool,
     pub lag: Option<u64>,
@@ -268,7 +268,7 @@ impl ScanSplits {
         split.watermark = split.watermark.max(report.watermark);
         split.at_end = report.at_end;
         split.lag = report.lag;
-        if report.worked {
+        if report.read > 0 {
             split.active_at_ms = now_ms;
             split.idle = false;
             self.active_at_ms = now_ms;

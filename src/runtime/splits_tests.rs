@@ -83,7 +83,7 @@ fn report(ordinal: i32, watermark: i64, worked: bool, at_end: bool, finished: bo
         ordinal,
         position: at(watermark, finished),
         watermark: EventTime(watermark),
-        worked,
+        read: usize::from(worked),
         at_end,
         finished,
         lag: None,

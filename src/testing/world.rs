@@ -243,7 +243,7 @@ impl World {
     /// Rounds until nothing moves any more.
     pub fn settle(&mut self) -> Result<()> {
         let process = self.process()?;
-        while process.engine.round()? || process.engine.opening() {}
+        while process.engine.round()? > 0 || process.engine.opening() {}
         Ok(())
     }
 
