@@ -25,6 +25,8 @@ struct State {
     waker: Waker,
     read_committed: bool,
     down: AtomicBool,
+    /// Nobody reads from it any more.
+    closed: AtomicBool,
     /// The last thing that went wrong, which says more than that all brokers are down.
     reason: Mutex<String>,
     /// Where each partition ends, as last heard.
@@ -48,6 +50,7 @@ impl Connection {
             waker,
             read_committed,
             down: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             reason: Mutex::default(),
             ends: Mutex::default(),
             commits: Commits::default(),
@@ -66,8 +69,16 @@ impl Connection {
         self.0.down.load(Ordering::Relaxed)
     }
 
+    /// From here on nobody has to know whether the cluster can be reached: the clients take a moment to end, and it may be gone before.
+    pub fn close(&self) {
+        self.0.closed.store(true, Ordering::Release);
+    }
+
     /// Nothing could be reached: warns, unless it did already.
     pub fn lost(&self, what: &str) {
+        if self.0.closed.load(Ordering::Acquire) {
+            return;
+        }
         if !self.0.down.swap(true, Ordering::AcqRel) {
             let reason = lock(&self.0.reason).clone();
             let reason = if reason.is_empty() {

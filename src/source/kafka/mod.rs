@@ -367,6 +367,7 @@ impl Drop for KafkaSource {
             if !self.connection.is_down() {
                 self.connection.await_commits(LAST_COMMIT);
             }
+            self.connection.close();
             live.stop.store(true, Ordering::Release);
         }
     }

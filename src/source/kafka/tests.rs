@@ -115,6 +115,20 @@ fn the_engine_may_drop_the_source_before_its_readers() {
 }
 
 #[test]
+fn a_cluster_that_goes_after_its_source_is_no_outage() {
+    let cluster = Embedded::start(&["a"], 1).unwrap();
+    let bench = Bench::new();
+    let mut source = source(&cluster, &bench.unbounded(), &[("topic", "a")]);
+    only(&mut source);
+    let connection = source.connection.clone();
+    drop(source);
+    drop(cluster);
+    // What the clients say while they end.
+    connection.lost("all brokers are down");
+    assert!(!connection.is_down());
+}
+
+#[test]
 fn latest_and_specific_offsets_begin_where_they_say() {
     let cluster = Embedded::start(&["a"], 1).unwrap();
     let producer = producer(&cluster);
