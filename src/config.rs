@@ -30,6 +30,8 @@ pub struct Settings {
     pub dead_letters_path: Option<String>,
     /// `tributary.alignment.max-drift`: how far ahead of the slowest source another may run.
     pub max_drift: Duration,
+    /// `tributary.allow-dropped-state`: whether a start may leave behind what the job has no place for any more.
+    pub allow_dropped_state: bool,
     /// What was set and changes nothing, each with its place.
     pub warnings: Vec<String>,
 }
@@ -114,6 +116,12 @@ pub const SETTINGS: &[OptionSpec] = &[
     )
     .default("5 min"),
     OptionSpec::new(
+        "tributary.allow-dropped-state",
+        Kind::Boolean,
+        "true: state of queries and positions of tables that are not in the job any more are dropped, which is said; meant for one start, with -D",
+    )
+    .default("false"),
+    OptionSpec::new(
         "table.exec.sink.not-null-enforcer",
         Kind::OneOf(&["ERROR", "DROP"]),
         "",
@@ -139,6 +147,14 @@ pub const SETTINGS: &[OptionSpec] = &[
     OptionSpec::not_yet(
         "execution.state-recovery.path",
         "a job goes on from its own checkpoints",
+    ),
+    OptionSpec::not_yet(
+        "execution.state-recovery.ignore-unclaimed-state",
+        "tributary.allow-dropped-state is the setting for it",
+    ),
+    OptionSpec::not_yet(
+        "execution.savepoint.ignore-unclaimed-state",
+        "tributary.allow-dropped-state is the setting for it",
     ),
     OptionSpec::new("table.exec.mini-batch.*", Kind::Text, "")
         .no_effect("rows always travel in batches"),
@@ -315,6 +331,7 @@ impl Raw<'_> {
             memory: memory.ok_or_else(|| Error::bug("the setting tributary.memory has no size"))?,
             dead_letters_path: self.text("tributary.dead-letters.path").map(str::to_owned),
             max_drift: self.duration("tributary.alignment.max-drift")?,
+            allow_dropped_state: self.text("tributary.allow-dropped-state") == Some("true"),
             warnings: self.warnings,
             name,
         })
@@ -359,6 +376,7 @@ mod tests {
                 memory: 512 << 20,
                 dead_letters_path: None,
                 max_drift: Duration::from_secs(300),
+                allow_dropped_state: false,
                 warnings: Vec::new(),
             }
         );

@@ -185,6 +185,7 @@ pub fn work(
             idle_timeout_ms: job.settings.idle_timeout.map_or(0, millis),
             max_drift_ms: millis(job.settings.max_drift),
             sink_memory: options.memory / 10,
+            allow_dropped_state: job.settings.allow_dropped_state,
             waker: waker.clone(),
         },
         Some(recovered),

@@ -171,6 +171,7 @@ fn empty(job: &str, owner: &Owner) -> Checkpoint {
         released: false,
         sources: BTreeMap::new(),
         progress: BTreeMap::new(),
+        nodes: None,
         state: Vec::new(),
         sinks: BTreeMap::new(),
         ledger: Ledger::default(),

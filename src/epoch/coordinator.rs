@@ -10,6 +10,7 @@ use super::{CarriedRef, Checkpoint, Claimed, Ledger, SinkBook, SinkState, Source
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::operator::StatePart;
+use crate::plan::Meaning;
 use crate::sink::{Publisher, Staging, Token};
 use crate::time::Progress;
 use arrow::record_batch::RecordBatch;
@@ -37,6 +38,8 @@ pub struct Barrier {
     pub epoch: u64,
     pub sources: BTreeMap<String, SourceState>,
     pub progress: BTreeMap<String, Progress>,
+    /// What the nodes that remember something do.
+    pub nodes: BTreeMap<String, Meaning>,
     /// The state of every node, from all lanes.
     pub states: Vec<NodeState>,
     /// What each lane staged, by table; the index is the lane.
@@ -199,6 +202,7 @@ impl Coordinator {
             released: barrier.released,
             sources: barrier.sources,
             progress: barrier.progress,
+            nodes: Some(barrier.nodes),
             state,
             sinks,
             ledger: barrier.ledger,

@@ -22,6 +22,7 @@ pub use recover::{LoadedState, Recovered, recover};
 pub use steps::{Hook, KillAt, NoHook, Step};
 pub use store::EpochStore;
 
+use crate::plan::Meaning;
 use crate::sink::Token;
 use crate::source::Position;
 use crate::time::Progress;
@@ -48,6 +49,10 @@ pub struct Checkpoint {
     pub sources: BTreeMap<String, SourceState>,
     /// How far each node of the plan had come, by its name.
     pub progress: BTreeMap<String, Progress>,
+    /// What the nodes that remember something do, by their names. Checkpoints from before this was kept do not say; there names have
+    /// to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<BTreeMap<String, Meaning>>,
     /// Where the state of the operators lies.
     pub state: Vec<StateRef>,
     /// By the name of the table that is written.

@@ -14,7 +14,7 @@ use crate::operator::expr::{
     visible_schema,
 };
 use crate::operator::keys::{KeyEncoder, null_keys};
-use crate::operator::project::unknown_part;
+use crate::operator::state::{self, unknown_part};
 use crate::operator::{Operator, Output, Snapshot, StatePart, hidden};
 use crate::plan::{IntervalJoin, JoinKind};
 use crate::time::{EventTime, Progress};
@@ -52,6 +52,8 @@ struct Input {
     /// Without the hidden columns.
     schema: SchemaRef,
     watermark_column: Option<usize>,
+    /// The columns of its part of the state.
+    state: Vec<Field>,
     /// Whether a row without a match comes out padded.
     outer: bool,
     /// A row can be matched by rows of the other input up to so much later than itself.
@@ -85,6 +87,7 @@ impl IntervalJoinOperator {
             time: spec.left_time.clone(),
             schema: visible_schema(left),
             watermark_column: hidden::watermark(left),
+            state: state_columns(&spec.left_keys, left)?,
             outer: left_outer,
             forward_ms: spec.lower_ms.saturating_neg(),
         };
@@ -94,6 +97,7 @@ impl IntervalJoinOperator {
             time: spec.right_time.clone(),
             schema: visible_schema(right),
             watermark_column: hidden::watermark(right),
+            state: state_columns(&spec.right_keys, right)?,
             outer: right_outer,
             forward_ms: spec.upper_ms,
         };
@@ -307,22 +311,11 @@ impl Operator for IntervalJoinOperator {
                 continue;
             };
             let key_columns = kept.keys.len();
-            let named = |(at, key): (usize, &ArrayRef)| {
-                Arc::new(Field::new(
-                    format!("key_{at}"),
-                    key.data_type().clone(),
-                    true,
-                ))
-            };
-            let mut fields: Vec<FieldRef> = kept.keys.iter().enumerate().map(named).collect();
-            fields.extend(kept.batch.schema().fields().iter().cloned());
-            fields.push(Arc::new(Field::new("time", DataType::Int64, false)));
-            fields.push(Arc::new(Field::new("matched", DataType::Boolean, false)));
             let mut columns = kept.keys;
             columns.extend(kept.batch.columns().iter().cloned());
             columns.push(Arc::new(Int64Array::from(kept.times)));
             columns.push(Arc::new(BooleanArray::from(kept.matched)));
-            let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
+            let rows = state::rows_of(&self.inputs[input].state, columns)?;
             parts.push(StatePart {
                 name,
                 rows,
@@ -340,9 +333,7 @@ impl Operator for IntervalJoinOperator {
             .ok_or_else(unknown)?;
         let this = &self.inputs[input];
         let (keys, own) = (this.keys.len(), this.schema.fields().len());
-        if rows.num_columns() != keys + own + 2 {
-            return Err(unknown());
-        }
+        state::expect_columns(part, &rows, &this.state)?;
         let times = rows
             .column(keys + own)
             .as_primitive_opt::<Int64Type>()
@@ -371,6 +362,23 @@ impl Operator for IntervalJoinOperator {
     fn state_bytes(&self) -> usize {
         self.kept.iter().map(Side::size).sum()
     }
+}
+
+/// What is kept of an input's rows: keys, the input's columns, the event time, and whether the row has matched.
+fn state_columns(keys: &[Arc<dyn PhysicalExpr>], input: &Schema) -> Result<Vec<Field>> {
+    let mut columns = Vec::new();
+    for (at, key) in keys.iter().enumerate() {
+        columns.push(state::column(format!("key_{at}"), &key.data_type(input)?));
+    }
+    let visible = &input.fields()[..hidden::visible(input)];
+    columns.extend(
+        visible
+            .iter()
+            .map(|field| state::column(field.name(), field.data_type())),
+    );
+    columns.push(state::column("time", &DataType::Int64));
+    columns.push(state::column("matched", &DataType::Boolean));
+    Ok(columns)
 }
 
 /// Keys of different types never have equal bytes, so nothing would ever match.

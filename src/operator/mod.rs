@@ -13,6 +13,7 @@ mod expr;
 pub mod interval_join;
 pub mod keys;
 pub mod project;
+mod state;
 pub mod union;
 pub mod watermark;
 pub mod window;

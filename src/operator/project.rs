@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::operator::expr::{batch_of, evaluate_all, evaluate_predicate};
+use crate::operator::state::unknown_part;
 use crate::operator::{Operator, Output, Snapshot};
 use crate::time::Progress;
 use arrow::compute::filter_record_batch;
@@ -88,14 +89,6 @@ impl Operator for Filter {
     fn state_bytes(&self) -> usize {
         0
     }
-}
-
-/// State for an operator that has no such state: the checkpoint belongs to another job.
-pub(super) fn unknown_part(operator: &str, part: &str) -> crate::error::Error {
-    crate::error::Error::job(format!(
-        "the checkpoint holds state '{part}', which {operator} does not have: the job has changed since the checkpoint; \
-         start it with a new folder for checkpoints"
-    ))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use crate::error::Result;
 use crate::operator::expr::{batch_of, row_watermarks};
-use crate::operator::project::unknown_part;
+use crate::operator::state::unknown_part;
 use crate::operator::{Operator, Output, Snapshot, hidden};
 use crate::time::Progress;
 use arrow::array::Int64Array;

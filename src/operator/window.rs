@@ -11,7 +11,7 @@ mod groups;
 use crate::error::{Error, Result};
 use crate::operator::expr::{batch_of, evaluate_all, evaluate_millis, row_watermarks};
 use crate::operator::keys::KeyEncoder;
-use crate::operator::project::unknown_part;
+use crate::operator::state::{self, unknown_part};
 use crate::operator::{Operator, Output, Snapshot, StatePart, hidden};
 use crate::plan::{Window, WindowAggregate};
 use crate::time::{EventTime, Progress};
@@ -36,6 +36,8 @@ pub struct TumbleWindows {
     keys: Vec<Arc<dyn PhysicalExpr>>,
     aggregates: Vec<Compiled>,
     encoder: KeyEncoder,
+    /// The columns of [`PART`].
+    state: Vec<Field>,
     schema: SchemaRef,
     watermark_column: Option<usize>,
     /// By the end of the window.
@@ -67,16 +69,26 @@ impl TumbleWindows {
                 "a window of {size_ms} ms: its size must be positive"
             )));
         }
+        let aggregates: Vec<_> = spec
+            .aggregates
+            .iter()
+            .map(Compiled::new)
+            .collect::<Result<_>>()?;
+        let mut columns = Vec::new();
+        for (at, key) in spec.keys.iter().enumerate() {
+            columns.push(state::column(format!("key_{at}"), &key.data_type(input)?));
+        }
+        columns.push(state::column("window_end", &DataType::Int64));
+        for (at, held) in aggregates.iter().flat_map(|a| &a.state).enumerate() {
+            columns.push(state::column(format!("state_{at}"), held));
+        }
         Ok(TumbleWindows {
             size_ms,
             offset_ms,
             time: spec.time.clone(),
             keys: spec.keys.clone(),
-            aggregates: spec
-                .aggregates
-                .iter()
-                .map(Compiled::new)
-                .collect::<Result<_>>()?,
+            aggregates,
+            state: columns,
             encoder: KeyEncoder::for_exprs(&spec.keys, input)?,
             schema,
             watermark_column: hidden::watermark(input),
@@ -209,19 +221,7 @@ impl TumbleWindows {
         let mut columns = keys;
         columns.push(Arc::new(Int64Array::from_value(end, rows)));
         columns.extend(states);
-        let name = |at: usize| match at.checked_sub(self.keys.len()) {
-            None => format!("key_{at}"),
-            Some(0) => "window_end".to_string(),
-            Some(state) => format!("state_{}", state - 1),
-        };
-        let field = |(at, column): (usize, &ArrayRef)| {
-            Field::new(name(at), column.data_type().clone(), true)
-        };
-        let fields: Vec<_> = columns.iter().enumerate().map(field).collect();
-        Ok(RecordBatch::try_new(
-            Arc::new(Schema::new(fields)),
-            columns,
-        )?)
+        state::rows_of(&self.state, columns)
     }
 }
 
@@ -294,15 +294,11 @@ impl Operator for TumbleWindows {
     }
 
     fn restore(&mut self, part: &str, rows: RecordBatch) -> Result<()> {
-        let states: usize = self
-            .aggregates
-            .iter()
-            .map(|aggregate| aggregate.state_columns)
-            .sum();
-        let keys = self.keys.len();
-        if part != PART || rows.num_columns() != keys + 1 + states {
+        if part != PART {
             return Err(unknown_part("a window", part));
         }
+        state::expect_columns(part, &rows, &self.state)?;
+        let keys = self.keys.len();
         let Some(ends) = rows.column(keys).as_primitive_opt::<Int64Type>() else {
             return Err(unknown_part("a window", part));
         };
@@ -325,7 +321,7 @@ impl Operator for TumbleWindows {
             let widths: Vec<_> = self
                 .aggregates
                 .iter()
-                .map(|compiled| compiled.state_columns)
+                .map(|compiled| compiled.state.len())
                 .collect();
             self.window(end)?
                 .merge(&encoded, selected.values(), &states, &widths)?;

@@ -1,6 +1,6 @@
 //! A graph for a person's eyes.
 
-use super::{Graph, JoinKind, Node, NodeId, Op, Scan, Window, describe};
+use super::{Graph, Node, NodeId, Op, Scan, Window, describe};
 use crate::operator::hidden;
 use crate::sql::Table;
 use crate::sql::functions::type_name;
@@ -126,12 +126,7 @@ fn details(graph: &Graph, node: &Node) -> Vec<String> {
             lines
         }
         Op::IntervalJoin(join) => {
-            let kind = match join.kind {
-                JoinKind::Inner => "inner",
-                JoinKind::Left => "left outer",
-                JoinKind::Right => "right outer",
-                JoinKind::Full => "full outer",
-            };
+            let kind = join.kind.words();
             let keys = join.left_keys.iter().zip(&join.right_keys);
             let keys = keys.map(|(l, r)| format!("{} = {}", describe::expr(l), describe::expr(r)));
             let names: Vec<&str> = node
@@ -224,7 +219,7 @@ fn connector(table: &Table) -> String {
 }
 
 /// An event time is a number of milliseconds inside; for a person it is the column.
-fn time(expr: &std::sync::Arc<dyn datafusion::physical_expr::PhysicalExpr>) -> String {
+pub(super) fn time(expr: &std::sync::Arc<dyn datafusion::physical_expr::PhysicalExpr>) -> String {
     time_text(&describe::expr(expr))
 }
 
@@ -248,7 +243,7 @@ fn is_hidden(name: &str) -> bool {
     [hidden::SPLIT, hidden::OFFSET, hidden::WATERMARK].contains(&name)
 }
 
-fn list(items: impl Iterator<Item = String>) -> String {
+pub(super) fn list(items: impl Iterator<Item = String>) -> String {
     let items: Vec<String> = items.collect();
     if items.is_empty() {
         "nothing".into()

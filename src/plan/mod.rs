@@ -14,6 +14,7 @@ mod explain;
 mod hidden;
 mod join;
 mod lower;
+mod meaning;
 mod merge;
 mod prune;
 mod rules;
@@ -27,6 +28,7 @@ mod window;
 pub(crate) mod tests;
 
 pub use explain::{Format, explain};
+pub use meaning::{Meaning, meanings};
 pub use script::plan;
 
 use crate::time::EventTime;
@@ -54,7 +56,7 @@ pub struct Node {
     /// The columns that come out, hidden ones ([`crate::operator::hidden`]) last where the node passes them on.
     pub schema: SchemaRef,
     /// What a person calls it: the table, the view, or the kind of operator. Unique in the graph, and the same after a
-    /// restart with the same job, because a checkpoint finds the state by it.
+    /// restart with the same text; across a change of the text nodes are known again by their [`Meaning`].
     pub name: String,
     /// `file:line:column` of the clause that it came from.
     pub place: String,
@@ -155,6 +157,18 @@ pub enum JoinKind {
     Left,
     Right,
     Full,
+}
+
+impl JoinKind {
+    /// As a person says it.
+    pub fn words(self) -> &'static str {
+        match self {
+            JoinKind::Inner => "inner",
+            JoinKind::Left => "left outer",
+            JoinKind::Right => "right outer",
+            JoinKind::Full => "full outer",
+        }
+    }
 }
 
 /// A join of two inputs whose event times are near each other:

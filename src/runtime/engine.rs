@@ -2,6 +2,7 @@
 
 use super::books::Books;
 use super::exchange::{self, Routes};
+use super::heirs::Heirs;
 use super::lane::{Lane, LaneBarrier, OwnedSplit, Round};
 use super::letters::Addresses;
 use super::splits::{Habits, ScanSplits, SplitNames};
@@ -11,7 +12,7 @@ use crate::decode::Reason;
 use crate::epoch::{Barrier, Checkpoint, Ledger, NodeState, Recovered};
 use crate::error::{Error, Result};
 use crate::operator::keys;
-use crate::plan::{Graph, Node, NodeId, Op, Scan};
+use crate::plan::{self, Graph, Meaning, Node, NodeId, Op, Scan};
 use crate::sink::{Publisher, Sink, TableSpec};
 use crate::source::{Positions, Source, Waker};
 use crate::time::{EventTime, Progress};
@@ -40,6 +41,8 @@ pub struct Parts {
     pub max_drift_ms: i64,
     /// Bytes for rows in open files.
     pub sink_memory: usize,
+    /// Whether state may be left behind that the job has no place for.
+    pub allow_dropped_state: bool,
     /// Ends the engine's nap.
     pub waker: Waker,
 }
@@ -52,6 +55,8 @@ pub struct Engine {
     /// By node.
     scans: BTreeMap<NodeId, ScanSplits>,
     names: SplitNames,
+    /// What the nodes do, by which the next start knows them again.
+    meanings: BTreeMap<NodeId, Meaning>,
     progress: Vec<Progress>,
     /// The same as a checkpoint holds it: how far the rows themselves had come. A bounded input that has ended may have more when the
     /// job runs again.
@@ -84,7 +89,9 @@ impl Engine {
         let checkpoint = recovered
             .as_ref()
             .and_then(|recovered| recovered.checkpoint.as_ref());
-        let progress = restored_progress(&parts.graph, checkpoint);
+        let meanings = plan::meanings(&parts.graph);
+        let heirs = Heirs::find(&parts.graph, &meanings, checkpoint);
+        let progress = restored_progress(&parts.graph, checkpoint, &heirs);
         let mut scans = BTreeMap::new();
         for (id, node) in parts.graph.nodes.iter().enumerate() {
             let Op::Scan(scan) = &node.op else { continue };
@@ -115,9 +122,10 @@ impl Engine {
                 ),
             );
         }
-        let ledger = checkpoint
+        let mut ledger = checkpoint
             .map(|checkpoint| checkpoint.ledger.clone())
             .unwrap_or_default();
+        ledger.operators = heirs.books(&parts.graph, ledger.operators);
         let mut engine = Engine {
             parts,
             routes,
@@ -125,13 +133,14 @@ impl Engine {
             lanes,
             scans,
             names: SplitNames::default(),
+            meanings,
             kept: progress.clone(),
             progress,
             ledger,
             letters: BTreeMap::new(),
         };
         if let Some(recovered) = recovered {
-            engine.restore(recovered)?;
+            engine.restore(recovered, &heirs)?;
             // Operators learn how far they had come before they see a row.
             let round = Arc::new(engine.prepare());
             engine.propagate(&round)?;
@@ -139,21 +148,22 @@ impl Engine {
         Ok(engine)
     }
 
-    fn restore(&mut self, recovered: Recovered) -> Result<()> {
+    fn restore(&mut self, recovered: Recovered, heirs: &Heirs) -> Result<()> {
         let lanes = self.lanes.len();
+        if let Some(checkpoint) = &recovered.checkpoint {
+            let allowed = self.parts.allow_dropped_state;
+            let graph = &self.parts.graph;
+            heirs.check_dropped(
+                graph,
+                &self.meanings,
+                checkpoint,
+                &recovered.states,
+                allowed,
+            )?;
+        }
         for state in recovered.states {
-            let node = self
-                .parts
-                .graph
-                .nodes
-                .iter()
-                .position(|node| node.name == state.node);
-            let Some(node) = node else {
-                return Err(Error::job(format!(
-                    "the checkpoint holds state of '{}', which is not in this job any more: take back the change, or start afresh in another \
-                     'execution.checkpointing.dir'",
-                    state.node
-                )));
+            let Some(node) = heirs.of(&state.node) else {
+                continue;
             };
             for batch in state.rows {
                 let parts = keys::partition_columns(batch, state.key_columns, lanes)?;
@@ -354,12 +364,20 @@ impl Engine {
             epoch,
             sources: sources.collect(),
             progress,
+            nodes: self.meanings(),
             states,
             sinks,
             ledger: self.ledger.clone(),
             released: false,
         };
         Ok((barrier, positions.collect()))
+    }
+
+    fn meanings(&self) -> BTreeMap<String, Meaning> {
+        let named = |(&node, meaning): (&NodeId, &Meaning)| {
+            (self.parts.graph.nodes[node].name.clone(), meaning.clone())
+        };
+        self.meanings.iter().map(named).collect()
     }
 
     /// An epoch is published: tells the servers, for lag tools, and takes over its books.
@@ -425,13 +443,22 @@ impl Engine {
     }
 }
 
-fn restored_progress(graph: &Graph, checkpoint: Option<&Checkpoint>) -> Vec<Progress> {
-    let restored = |name: &str| checkpoint.and_then(|c| c.progress.get(name)).copied();
-    graph
-        .nodes
+/// How far each node had come; what is not known follows from its inputs.
+fn restored_progress(
+    graph: &Graph,
+    checkpoint: Option<&Checkpoint>,
+    heirs: &Heirs,
+) -> Vec<Progress> {
+    let mut restored = vec![Progress::START; graph.nodes.len()];
+    for (name, progress) in checkpoint
         .iter()
-        .map(|node| restored(&node.name).unwrap_or(Progress::START))
-        .collect()
+        .flat_map(|checkpoint| &checkpoint.progress)
+    {
+        if let Some(node) = heirs.of(name) {
+            restored[node] = *progress;
+        }
+    }
+    restored
 }
 
 /// A duration in milliseconds.

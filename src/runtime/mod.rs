@@ -17,6 +17,7 @@
 mod books;
 mod engine;
 mod exchange;
+mod heirs;
 mod lane;
 mod letters;
 mod run;

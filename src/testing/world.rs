@@ -189,6 +189,7 @@ impl World {
                 idle_timeout_ms: self.job.settings.idle_timeout.map_or(0, millis),
                 max_drift_ms: millis(self.job.settings.max_drift),
                 sink_memory: MEMORY,
+                allow_dropped_state: self.job.settings.allow_dropped_state,
                 waker: Waker::default(),
             },
             Some(recovered),

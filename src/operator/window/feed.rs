@@ -5,6 +5,7 @@ use crate::operator::expr::{evaluate_all, evaluate_predicate};
 use crate::plan::Aggregate;
 use arrow::array::{ArrayRef, AsArray, BooleanArray, UInt32Array};
 use arrow::compute::take;
+use arrow::datatypes::DataType;
 use arrow::record_batch::RecordBatch;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
@@ -13,8 +14,8 @@ use std::sync::Arc;
 /// An aggregate with the expressions that feed it.
 pub(super) struct Compiled {
     pub function: Arc<AggregateFunctionExpr>,
-    /// How many columns its state has.
-    pub state_columns: usize,
+    /// The types of its state's columns.
+    pub state: Vec<DataType>,
     /// The arguments, and behind them what the aggregate's ORDER BY asks for.
     arguments: Vec<Arc<dyn PhysicalExpr>>,
     filter: Option<Arc<dyn PhysicalExpr>>,
@@ -31,10 +32,11 @@ impl Compiled {
         let function = aggregate.function.clone();
         let mut arguments = function.expressions();
         arguments.extend(function.order_bys().iter().map(|order| order.expr.clone()));
-        let state_columns = function.state_fields()?.len();
+        let state = function.state_fields()?;
+        let state = state.iter().map(|field| field.data_type().clone());
         Ok(Compiled {
+            state: state.collect(),
             function,
-            state_columns,
             arguments,
             filter: aggregate.filter.clone(),
         })
