@@ -78,15 +78,18 @@ pub enum Reason {
     FutureEventTime,
     /// The window or join that the row belongs to is closed.
     Late,
+    /// The table that the row was written to cannot hold it.
+    Sink,
 }
 
 impl Reason {
-    pub const ALL: [Reason; 5] = [
+    pub const ALL: [Reason; 6] = [
         Reason::Malformed,
         Reason::MissingValue,
         Reason::NullEventTime,
         Reason::FutureEventTime,
         Reason::Late,
+        Reason::Sink,
     ];
 
     /// The word in the `reason` column and in metrics.
@@ -97,6 +100,7 @@ impl Reason {
             Reason::NullEventTime => "null_event_time",
             Reason::FutureEventTime => "future_event_time",
             Reason::Late => "late",
+            Reason::Sink => "sink",
         }
     }
 }

@@ -11,6 +11,8 @@ pub struct Books {
     /// By the table that is read.
     pub sources: BTreeMap<String, SourceBook>,
     pub operators: BTreeMap<NodeId, OperatorBook>,
+    /// Rows that a table could not hold, by table.
+    pub rejected: BTreeMap<String, u64>,
     /// By source, or late operator, and reason.
     pub letters: BTreeMap<(String, Reason), u64>,
 }

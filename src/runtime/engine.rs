@@ -400,6 +400,9 @@ impl Engine {
             let name = self.parts.graph.nodes[node].name.clone();
             self.ledger.operators.entry(name).or_default().add(&book);
         }
+        for (table, count) in books.rejected {
+            self.ledger.sinks.entry(table).or_default().rejected += count;
+        }
         for (key, count) in books.letters {
             *self.letters.entry(key).or_default() += count;
         }

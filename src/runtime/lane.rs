@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::operator::watermark::SplitWatermark;
 use crate::operator::{Operator, Output, exchange_keys, keys};
 use crate::plan::{Graph, NodeId, Op};
-use crate::sink::{Sink, Staging};
+use crate::sink::{Rejected, Sink, Staging};
 use crate::source::{Poll, Reader};
 use crate::time::{EventTime, Progress};
 use arrow::record_batch::RecordBatch;
@@ -187,7 +187,7 @@ impl Lane {
         };
         report.watermark = split.watermark.0;
         if let Some(batch) = batch.filter(|batch| batch.num_rows() > 0) {
-            self.emit(split.scan, vec![batch], &round.names)?;
+            self.emit(split.scan, vec![batch], &round.names, Some(split.ordinal))?;
         }
         Ok(report)
     }
@@ -206,7 +206,7 @@ impl Lane {
         inbox.sort_by_key(|parcel| (parcel.node, parcel.input));
         for parcel in inbox {
             let output = self.apply(parcel.node, parcel.input, parcel.batch)?;
-            self.handle(parcel.node, output, &round.names)?;
+            self.handle(parcel.node, output, &round.names, None)?;
         }
         let mut progress = progress.to_vec();
         for node in 0..self.graph.nodes.len() {
@@ -225,7 +225,7 @@ impl Lane {
             let mut output = Output::default();
             let next = operator.on_watermark(&inputs, &mut output)?;
             progress[node].advance_to(next);
-            self.handle(node, output, &round.names)?;
+            self.handle(node, output, &round.names, None)?;
         }
         self.write_letters(round.now_ms)?;
         Ok(progress)
@@ -257,7 +257,14 @@ impl Lane {
         Ok(output)
     }
 
-    fn handle(&mut self, node: NodeId, output: Output, names: &SplitNames) -> Result<()> {
+    /// `split` is the one that the rows come from, as long as they are on the lane that read it.
+    fn handle(
+        &mut self,
+        node: NodeId,
+        output: Output,
+        names: &SplitNames,
+        split: Option<i32>,
+    ) -> Result<()> {
         if output.filtered > 0 || !output.late.is_empty() {
             let book = self.books.operators.entry(node).or_default();
             book.filtered += output.filtered;
@@ -267,11 +274,17 @@ impl Lane {
                     .late(&self.graph.nodes[node].name, why, rows, names)?;
             }
         }
-        self.emit(node, output.batches, names)
+        self.emit(node, output.batches, names, split)
     }
 
     /// Takes a node's rows to all who read it: through operators at once, to the door of keyed ones, into sinks.
-    fn emit(&mut self, node: NodeId, batches: Vec<RecordBatch>, names: &SplitNames) -> Result<()> {
+    fn emit(
+        &mut self,
+        node: NodeId,
+        batches: Vec<RecordBatch>,
+        names: &SplitNames,
+        split: Option<i32>,
+    ) -> Result<()> {
         let routes = Arc::clone(&self.routes);
         let graph = Arc::clone(&self.graph);
         let mut waiting: VecDeque<(NodeId, RecordBatch)> =
@@ -291,11 +304,15 @@ impl Lane {
                         }
                     }
                 } else if let Op::Sink(sink) = op {
-                    self.sink(&sink.table.name)?.write(batch.clone())?;
+                    let table = &sink.table.name;
+                    for (rows, why) in self.write(table, batch.clone())? {
+                        let origin = split.and_then(|split| names.origin(split));
+                        self.letters.rejected(table, &why, &rows, origin)?;
+                    }
                 } else {
                     let mut output = self.apply(to, input, batch.clone())?;
                     let batches = std::mem::take(&mut output.batches);
-                    self.handle(to, output, names)?;
+                    self.handle(to, output, names, split)?;
                     waiting.extend(batches.into_iter().map(|batch| (to, batch)));
                 }
             }
@@ -303,16 +320,34 @@ impl Lane {
         Ok(())
     }
 
+    /// Writes rows into a table, and counts those that it cannot hold.
+    fn write(&mut self, table: &str, rows: RecordBatch) -> Result<Rejected> {
+        let rejected = self.sink(table)?.write(rows)?;
+        for (rows, _) in &rejected {
+            let count = self.books.rejected.entry(table.to_string()).or_default();
+            *count += rows.num_rows() as u64;
+        }
+        Ok(rejected)
+    }
+
     fn write_letters(&mut self, now_ms: i64) -> Result<()> {
         if self.letters.is_empty() {
             return Ok(());
         }
+        let day = chrono::DateTime::from_timestamp_millis(now_ms).unwrap_or_default();
+        let day = day.format("%Y-%m-%d").to_string();
+        let mut letters = self.letters.take(&day)?;
+        // Again for those that come back from a source's own table: they go to the usual one, which gives none back.
+        while !letters.is_empty() {
+            for (table, rows) in letters {
+                for (rows, why) in self.write(&table, rows)? {
+                    self.letters.returned(&table, &why, &rows)?;
+                }
+            }
+            letters = self.letters.take(&day)?;
+        }
         for (key, count) in self.letters.take_counts() {
             *self.books.letters.entry(key).or_default() += count;
-        }
-        let day = chrono::DateTime::from_timestamp_millis(now_ms).unwrap_or_default();
-        for (table, rows) in self.letters.take(&day.format("%Y-%m-%d").to_string())? {
-            self.sink(&table)?.write(rows)?;
         }
         Ok(())
     }

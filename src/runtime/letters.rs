@@ -40,19 +40,15 @@ impl Letters {
     }
 
     fn push(&mut self, letter: &DeadLetter) {
-        *self
-            .counts
-            .entry((letter.source.clone(), letter.reason))
-            .or_default() += 1;
-        let table = self
-            .addresses
-            .own
-            .get(&letter.source)
-            .unwrap_or(&self.addresses.usual);
-        match self.waiting.get_mut(table) {
-            Some(letters) => letters.push(letter),
-            None => self.waiting.entry(table.clone()).or_default().push(letter),
-        }
+        let own = self.addresses.own.get(&letter.source);
+        let table = own.unwrap_or(&self.addresses.usual).clone();
+        self.push_to(table, letter);
+    }
+
+    fn push_to(&mut self, table: String, letter: &DeadLetter) {
+        let key = (letter.source.clone(), letter.reason);
+        *self.counts.entry(key).or_default() += 1;
+        self.waiting.entry(table).or_default().push(letter);
     }
 
     /// A record that is refused whole; it keeps its bytes.
@@ -145,6 +141,43 @@ impl Letters {
         self.waiting.is_empty()
     }
 
+    /// Rows that a table cannot hold. `origin` is where they come from, if no operator with state stands between; which
+    /// record each was is not known so far behind it.
+    pub fn rejected(
+        &mut self,
+        table: &str,
+        why: &str,
+        rows: &RecordBatch,
+        origin: Option<Origin>,
+    ) -> Result<()> {
+        let origin = origin.unwrap_or_else(|| Origin {
+            source: table.to_string(),
+            topic: String::new(),
+            partition: -1,
+        });
+        for value in rows_as_json(rows)? {
+            self.push(&sink_letter(table, why, &origin, value));
+        }
+        Ok(())
+    }
+
+    /// Letters that the table of their source cannot hold go to the usual one. That takes every letter: it has one folder for each day.
+    pub fn returned(&mut self, table: &str, why: &str, rows: &RecordBatch) -> Result<()> {
+        if table == self.addresses.usual {
+            return Err(Error::bug(format!("the table of dead letters refused a letter: {why}")));
+        }
+        let origin = Origin {
+            source: table.to_string(),
+            topic: String::new(),
+            partition: -1,
+        };
+        for value in rows_as_json(rows)? {
+            let letter = sink_letter(table, why, &origin, value);
+            self.push_to(self.addresses.usual.clone(), &letter);
+        }
+        Ok(())
+    }
+
     /// Everything so far, as rows of the tables that take them, for one day.
     pub fn take(&mut self, day: &str) -> Result<Vec<(String, RecordBatch)>> {
         let mut taken = Vec::new();
@@ -161,6 +194,25 @@ impl Letters {
 
     pub fn take_counts(&mut self) -> BTreeMap<(String, Reason), u64> {
         std::mem::take(&mut self.counts)
+    }
+}
+
+fn sink_letter(table: &str, why: &str, origin: &Origin, value: Vec<u8>) -> DeadLetter {
+    let Origin {
+        source,
+        topic,
+        partition,
+    } = origin.clone();
+    DeadLetter {
+        reason: Reason::Sink,
+        error: format!("table '{table}': {why}"),
+        source,
+        topic,
+        partition,
+        offset: -1,
+        timestamp: None,
+        key: None,
+        value: Some(value),
     }
 }
 
@@ -182,7 +234,8 @@ fn chosen(letters: &RecordBatch, schema: &SchemaRef, table: &str) -> Result<Reco
 }
 
 impl SplitNames {
-    fn origin(&self, ordinal: i32) -> Option<Origin> {
+    /// Where the rows of a split come from.
+    pub fn origin(&self, ordinal: i32) -> Option<Origin> {
         let (table, split) = self.0.get(usize::try_from(ordinal).ok()?)?;
         Some(Origin {
             source: table.to_string(),

@@ -4,7 +4,7 @@
 //! least once, unlike all other tables; lines can come again after a crash. It is meant for looking at a job, not for much data.
 
 use super::options::TableSpec;
-use super::{Carry, Publisher, Sink, Staging, Token, expect_columns};
+use super::{Carry, Publisher, Rejected, Sink, Staging, Token, expect_columns};
 use crate::error::{Error, Result};
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -70,10 +70,11 @@ impl PrintSink {
 }
 
 impl Sink for PrintSink {
-    fn write(&mut self, batch: RecordBatch) -> Result<()> {
+    fn write(&mut self, batch: RecordBatch) -> Result<Rejected> {
         expect_columns(&self.table, &batch, false)?;
         self.written += batch.num_rows() as u64;
-        self.append(&batch)
+        self.append(&batch)?;
+        Ok(Rejected::new())
     }
 
     fn restore(&mut self, carried: RecordBatch) -> Result<()> {
@@ -162,11 +163,11 @@ impl BlackholeSink {
 }
 
 impl Sink for BlackholeSink {
-    fn write(&mut self, batch: RecordBatch) -> Result<()> {
+    fn write(&mut self, batch: RecordBatch) -> Result<Rejected> {
         expect_columns(&self.table, &batch, false)?;
         self.rows += batch.num_rows() as u64;
         self.written += batch.num_rows() as u64;
-        Ok(())
+        Ok(Rejected::new())
     }
 
     fn restore(&mut self, carried: RecordBatch) -> Result<()> {

@@ -11,7 +11,7 @@ use super::parquet::ParquetFormat;
 use super::partition::Partitioner;
 use super::place::Place;
 use super::text::TextFormat;
-use super::{Carry, Sink, SinkContext, Staging, Token, expect_columns, upload};
+use super::{Carry, Rejected, Sink, SinkContext, Staging, Token, expect_columns, upload};
 use crate::error::{Error, Result};
 use arrow::record_batch::RecordBatch;
 use futures::FutureExt;
@@ -124,12 +124,13 @@ impl FileSink {
         })
     }
 
-    fn append(&mut self, batch: &RecordBatch) -> Result<()> {
+    fn append(&mut self, batch: &RecordBatch) -> Result<Rejected> {
         if batch.num_rows() == 0 {
-            return Ok(());
+            return Ok(Rejected::new());
         }
         let now = self.context.clock.now_ms();
-        for (partition, rows) in self.layout.partitioner.split(batch)? {
+        let shares = self.layout.partitioner.split(batch)?;
+        for (partition, rows) in shares.groups {
             if !self.open.contains_key(&partition) {
                 self.make_room()?;
                 let file = OpenFile {
@@ -152,7 +153,8 @@ impl FileSink {
             file.append(rows, &data, now)
                 .map_err(|error| error.at(format!("table '{}'", self.table.name)))?;
         }
-        self.roll(now)
+        self.roll(now)?;
+        Ok(shares.rejected)
     }
 
     /// Closes files that the rolling policy wants closed.
@@ -267,7 +269,7 @@ impl OpenFile {
 }
 
 impl Sink for FileSink {
-    fn write(&mut self, batch: RecordBatch) -> Result<()> {
+    fn write(&mut self, batch: RecordBatch) -> Result<Rejected> {
         expect_columns(&self.table, &batch, false)?;
         self.written += batch.num_rows() as u64;
         self.append(&batch)
@@ -275,7 +277,15 @@ impl Sink for FileSink {
 
     fn restore(&mut self, carried: RecordBatch) -> Result<()> {
         expect_columns(&self.table, &carried, true)?;
-        self.append(&carried)
+        match self.append(&carried)?.first() {
+            None => Ok(()),
+            // They had a partition when they were written.
+            Some((_, why)) => Err(Error::job(format!(
+                "table '{}': a row of a file that is still open has no partition any more: {why}; stop the job with its old text first, \
+                 which closes its files, then start it with the new one",
+                self.table.name
+            ))),
+        }
     }
 
     fn stage(&mut self, _epoch: u64, close: bool) -> Result<Staging> {

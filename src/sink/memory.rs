@@ -1,7 +1,10 @@
 //! Tables in memory, for tests: staged rows survive the sinks that wrote them, as files would, and only published ones are seen.
 
 use super::options::TableSpec;
-use super::{Carry, Publisher, Sink, SinkContext, Staging, Token, Uploads, expect_columns};
+use super::partition::Partitioner;
+use super::{
+    Carry, Publisher, Rejected, Sink, SinkContext, Staging, Token, Uploads, expect_columns,
+};
 use crate::error::{Error, Result};
 use arrow::record_batch::RecordBatch;
 use futures::FutureExt;
@@ -47,6 +50,8 @@ impl MemoryTables {
 pub(super) struct MemorySink {
     table: TableSpec,
     tables: MemoryTables,
+    /// It has no folders, and takes the rows that files would.
+    partitioner: Partitioner,
     numbers: Uploads,
     name: String,
     rows: Vec<RecordBatch>,
@@ -61,6 +66,7 @@ impl MemorySink {
     pub fn open(table: &TableSpec, context: &SinkContext) -> Result<MemorySink> {
         check(table)?;
         Ok(MemorySink {
+            partitioner: Partitioner::of(table)?,
             table: table.clone(),
             tables: context.memory.clone(),
             numbers: context.uploads.clone(),
@@ -72,11 +78,12 @@ impl MemorySink {
 }
 
 impl Sink for MemorySink {
-    fn write(&mut self, batch: RecordBatch) -> Result<()> {
+    fn write(&mut self, batch: RecordBatch) -> Result<Rejected> {
         expect_columns(&self.table, &batch, false)?;
         self.written += batch.num_rows() as u64;
-        self.rows.push(batch);
-        Ok(())
+        let shares = self.partitioner.split(&batch)?;
+        self.rows.extend(shares.groups.into_iter().map(|(_, rows)| rows));
+        Ok(shares.rejected)
     }
 
     fn restore(&mut self, carried: RecordBatch) -> Result<()> {

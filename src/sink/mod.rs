@@ -45,9 +45,9 @@ use tokio::runtime::Handle;
 
 /// One table's output on one lane.
 pub trait Sink: Send {
-    /// Takes rows. They are not visible to anybody yet. After an error a sink is of no more use: the rows come again from the
-    /// last epoch, into a new one.
-    fn write(&mut self, batch: RecordBatch) -> Result<()>;
+    /// Takes rows, and gives back those that cannot lie in the table; they count as written too. What it took is not visible to
+    /// anybody yet. After an error a sink is of no more use: the rows come again from the last epoch, into a new one.
+    fn write(&mut self, batch: RecordBatch) -> Result<Rejected>;
 
     /// Rows that an earlier epoch carried: written again, but not counted as written. The next [`Carry`] holds them again where
     /// their file is still open, so it is complete by itself: all that older epochs carried is forgotten with it.
@@ -62,6 +62,9 @@ pub trait Sink: Send {
     /// Closes the largest open file to give memory back, if there is one; its rows are staged at the next barrier.
     fn shrink(&mut self) -> Result<()>;
 }
+
+/// Rows that a table cannot hold, each batch with the sentence that says why.
+pub type Rejected = Vec<(RecordBatch, String)>;
 
 /// What a sink hands over at a barrier.
 #[derive(Default)]

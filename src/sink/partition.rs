@@ -1,27 +1,43 @@
 //! Which file a row belongs to: `dt=2024-03-01/hour=07`, as Hive and Flink name the folders of a partitioned table.
 
+use super::Rejected;
 use super::options::TableSpec;
 use crate::error::{Error, Result};
 use arrow::array::{Array, ArrayRef, AsArray, StringArray, UInt32Array};
 use arrow::compute::{cast, partition, take_record_batch};
 use arrow::datatypes::DataType;
+use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::ops::Range;
 
-/// What a folder on a local disk, and each part of a key on most stores, can be called at most.
+/// How many bytes the name of a folder on a local disk, and of each part of a key on most stores, can have at most.
 const LONGEST_NAME: usize = 255;
+/// The same for a whole key on S3.
+const LONGEST_PATH: usize = 1024;
+/// Room for the name of a file in its folder.
+const FILE_NAME: usize = 128;
 
 /// Cuts batches into the partitions of one table.
 #[derive(Debug, Clone)]
 pub(super) struct Partitioner {
-    table: String,
     columns: Vec<PartitionColumn>,
+    /// How long the folders of a row may be together.
+    room: usize,
     /// The name for NULL and for the empty text.
     default_name: String,
     /// The other columns: those that are in the file.
     pub data_columns: Vec<usize>,
+}
+
+/// A batch by partition.
+#[derive(Debug, Default)]
+pub(super) struct Shares {
+    /// The rows of each folder, in their order.
+    pub groups: Vec<(String, RecordBatch)>,
+    /// Rows for which there can be no folder.
+    pub rejected: Rejected,
 }
 
 #[derive(Debug, Clone)]
@@ -67,24 +83,52 @@ impl Partitioner {
         let default_name = table
             .get(Self::DEFAULT_NAME_KEY)
             .unwrap_or("__HIVE_DEFAULT_PARTITION__");
+        let default_name = escaped(default_name);
+        for column in &columns {
+            if column.name.len() + "=".len() + default_name.len() > LONGEST_NAME {
+                return Err(Error::job(format!(
+                    "table '{}': '{}={default_name}' is too long for a folder, which can have {LONGEST_NAME} bytes; shorten the column's \
+                     name or '{}'",
+                    table.name,
+                    column.name,
+                    Self::DEFAULT_NAME_KEY
+                )));
+            }
+        }
+        let path = table.get("path").map_or(0, str::len);
         Ok(Partitioner {
-            table: table.name.clone(),
             columns,
-            default_name: escaped(default_name),
+            room: LONGEST_PATH.saturating_sub(FILE_NAME + path),
+            default_name,
             data_columns,
         })
     }
 
-    /// The batch by partition, rows in their order. A batch of one partition, as nearly all are, is not copied.
-    pub fn split(&self, batch: &RecordBatch) -> Result<Vec<(String, RecordBatch)>> {
+    /// The batch by partition. A batch of one partition, as nearly all are, is not copied.
+    pub fn split(&self, batch: &RecordBatch) -> Result<Shares> {
+        let mut shares = Shares::default();
         if self.columns.is_empty() || batch.num_rows() == 0 {
-            return Ok(vec![(String::new(), batch.clone())]);
+            shares.groups.push((String::new(), batch.clone()));
+            return Ok(shares);
         }
-        let values: Vec<ArrayRef> = self
-            .columns
-            .iter()
-            .map(|column| cast(batch.column(column.index), &DataType::Utf8))
-            .collect::<Result<_, _>>()?;
+        let values = match self.values(batch) {
+            Ok(values) => values,
+            // A value without a text, such as a date beyond the calendar. The rows beside it have theirs.
+            Err(error) if batch.num_rows() == 1 => {
+                let why = format!("a partition column has no text: {error}");
+                shares.rejected.push((batch.clone(), why));
+                return Ok(shares);
+            }
+            Err(_) => {
+                let half = batch.num_rows() / 2;
+                for part in [batch.slice(0, half), batch.slice(half, batch.num_rows() - half)] {
+                    let part = self.split(&part)?;
+                    shares.groups.extend(part.groups);
+                    shares.rejected.extend(part.rejected);
+                }
+                return Ok(shares);
+            }
+        };
         let texts: Vec<&StringArray> = values.iter().map(|array| array.as_string()).collect();
 
         let mut groups: Vec<(String, Vec<Range<usize>>)> = Vec::new();
@@ -92,7 +136,10 @@ impl Partitioner {
         let mut folder = String::new();
         for run in partition(&values)?.ranges() {
             folder.clear();
-            self.folder(&texts, run.start, &mut folder)?;
+            if let Err(why) = self.folder(&texts, run.start, &mut folder) {
+                shares.rejected.push((batch.slice(run.start, run.len()), why));
+                continue;
+            }
             match known.get(&folder) {
                 Some(&group) => groups[group].1.push(run),
                 None => {
@@ -101,14 +148,21 @@ impl Partitioner {
                 }
             }
         }
-        groups
-            .into_iter()
-            .map(|(folder, runs)| Ok((folder, rows_of(batch, &runs)?)))
+        for (folder, runs) in groups {
+            shares.groups.push((folder, rows_of(batch, &runs)?));
+        }
+        Ok(shares)
+    }
+
+    fn values(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>, ArrowError> {
+        let columns = self.columns.iter();
+        columns
+            .map(|column| cast(batch.column(column.index), &DataType::Utf8))
             .collect()
     }
 
-    /// The folder of one row, put behind `out`.
-    fn folder(&self, texts: &[&StringArray], row: usize, out: &mut String) -> Result<()> {
+    /// The folder of one row, put behind `out`; or why there can be none.
+    fn folder(&self, texts: &[&StringArray], row: usize, out: &mut String) -> Result<(), String> {
         for (column, text) in self.columns.iter().zip(texts) {
             if !out.is_empty() {
                 out.push('/');
@@ -120,16 +174,23 @@ impl Partitioner {
                 Some(value) if !value.is_empty() => escape(value, out),
                 _ => out.push_str(&self.default_name),
             }
-            if out.len() - start > LONGEST_NAME {
-                return Err(Error::data(format!(
-                    "table '{}': the value of partition column '{}' makes a folder name of {} bytes, and {LONGEST_NAME} is the \
-                     most that stores allow; shorten it in the SELECT: {}",
-                    self.table,
+            let length = out.len() - start;
+            if length > LONGEST_NAME {
+                return Err(format!(
+                    "the value of partition column '{}' makes a folder name of {length} bytes, and {LONGEST_NAME} is the most that stores \
+                     allow; shorten it in the SELECT: {}",
                     column.name,
-                    out.len() - start,
                     out[start..].chars().take(80).collect::<String>(),
-                )));
+                ));
             }
+        }
+        if out.len() > self.room {
+            return Err(format!(
+                "the values of the partition columns make a path of {} bytes, and the table's path leaves room for {}; shorten them in \
+                 the SELECT",
+                out.len(),
+                self.room,
+            ));
         }
         Ok(())
     }
@@ -200,7 +261,7 @@ fn escape(text: &str, out: &mut String) {
 mod tests {
     use super::*;
     use crate::sql::Options;
-    use arrow::array::{Int32Array, Int64Array};
+    use arrow::array::{Date32Array, Int32Array, Int64Array};
     use arrow::datatypes::{Field, Schema};
     use std::sync::Arc;
 
@@ -234,7 +295,9 @@ mod tests {
             .unwrap()
             .split(&batch(rows))
             .unwrap();
+        assert!(split.rejected.is_empty());
         let got: Vec<(String, Vec<i64>)> = split
+            .groups
             .into_iter()
             .map(|(folder, rows)| {
                 let ids = rows.column(0).as_primitive::<arrow::datatypes::Int64Type>();
@@ -303,7 +366,8 @@ mod tests {
         let split = Partitioner::of(&table(&["dt"]))
             .unwrap()
             .split(&batch)
-            .unwrap();
+            .unwrap()
+            .groups;
         assert_eq!(split.len(), 1);
         assert!(
             split[0]
@@ -314,20 +378,67 @@ mod tests {
         );
     }
 
+    fn ids(rows: &RecordBatch) -> Vec<i64> {
+        let ids = rows.column(0).as_primitive::<arrow::datatypes::Int64Type>();
+        ids.values().to_vec()
+    }
+
+    /// The rows for which there is a folder, and those for which there is none, each with why.
+    fn shared(partitioner: &Partitioner, batch: &RecordBatch) -> (Vec<i64>, Vec<(Vec<i64>, String)>) {
+        let shares = partitioner.split(batch).unwrap();
+        let taken = shares.groups.iter().flat_map(|(_, rows)| ids(rows));
+        let rejected = shares.rejected.iter().map(|(rows, why)| (ids(rows), why.clone()));
+        (taken.collect(), rejected.collect())
+    }
+
     #[test]
-    fn what_cannot_be_a_folder_is_refused() {
-        let long = "x".repeat(300);
-        let partitioner = Partitioner::of(&table(&["dt"])).unwrap();
-        let error = partitioner
-            .split(&batch(&[(1, Some(&long), 7)]))
-            .unwrap_err();
-        assert!(error.to_string().contains("table 't'"), "{error}");
-        assert!(
-            Partitioner::of(&table(&["nope"]))
-                .unwrap_err()
-                .to_string()
-                .contains("'nope'")
-        );
-        assert!(Partitioner::of(&table(&["id", "dt", "hour"])).is_err());
+    fn a_row_without_a_possible_folder_is_given_back_alone() {
+        // "dt=" and 252 bytes are just short enough, and an accent is two bytes.
+        let (fits, long) = ("x".repeat(252), "é".repeat(127));
+        let rows = [(1, Some("a"), 7), (2, Some(&*long), 7), (3, Some(&*fits), 7), (4, Some("a"), 7)];
+        let (taken, rejected) = shared(&Partitioner::of(&table(&["dt"])).unwrap(), &batch(&rows));
+        assert_eq!(taken, [1, 4, 3]);
+        assert_eq!(rejected.len(), 1);
+        assert_eq!(rejected[0].0, [2]);
+        assert!(rejected[0].1.contains("'dt' makes a folder name of 257 bytes"), "{}", rejected[0].1);
+    }
+
+    #[test]
+    fn a_path_too_long_for_s3_is_no_folder_either() {
+        let mut table = table(&["dt", "hour"]);
+        let path = format!("s3://bucket/{}", "p".repeat(LONGEST_PATH - FILE_NAME - 12 - 100));
+        let value = crate::sql::OptionValue { value: path, place: crate::sql::Place::default() };
+        table.options.entries.insert("path".into(), value);
+        let (fits, long) = ("x".repeat(90), "x".repeat(91));
+        let rows = [(1, Some(&*long), 7), (2, Some(&*fits), 7)];
+        let (taken, rejected) = shared(&Partitioner::of(&table).unwrap(), &batch(&rows));
+        assert_eq!(taken, [2]);
+        assert!(rejected[0].1.contains("a path of 101 bytes"), "{}", rejected[0].1);
+    }
+
+    #[test]
+    fn a_date_beyond_the_calendar_costs_only_its_row() {
+        let schema = Arc::new(Schema::new(vec![
+            Field::new("id", DataType::Int64, true),
+            Field::new("day", DataType::Date32, true),
+        ]));
+        let days = Date32Array::from(vec![0, i32::MAX, 1, 1]);
+        let ids = Int64Array::from(vec![1, 2, 3, 4]);
+        let batch = RecordBatch::try_new(schema.clone(), vec![Arc::new(ids), Arc::new(days)]).unwrap();
+        let table = TableSpec { schema, partitioned_by: vec!["day".into()], ..table(&[]) };
+        let (taken, rejected) = shared(&Partitioner::of(&table).unwrap(), &batch);
+        assert_eq!(taken, [1, 3, 4]);
+        assert_eq!(rejected[0].0, [2]);
+    }
+
+    #[test]
+    fn what_can_never_be_a_folder_is_refused() {
+        let refused = |table: &TableSpec| Partitioner::of(table).unwrap_err().to_string();
+        assert!(refused(&table(&["nope"])).contains("'nope'"));
+        assert!(refused(&table(&["id", "dt", "hour"])).contains("every column"));
+        let mut default = table(&["dt"]);
+        let value = crate::sql::OptionValue { value: "x".repeat(253), place: crate::sql::Place::default() };
+        default.options.entries.insert(Partitioner::DEFAULT_NAME_KEY.into(), value);
+        assert!(refused(&default).contains("too long for a folder"));
     }
 }
