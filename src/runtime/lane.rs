@@ -171,10 +171,7 @@ impl Lane {
         let (watermark, letters) = (&mut split.watermark, &mut self.letters);
         let batch = match polled {
             Poll::Records(records) => Some(scan.records(&records, view, watermark, letters, book)?),
-            Poll::Columns {
-                batch,
-                first_offset,
-            } => Some(scan.columns(batch, first_offset, view, watermark, letters, book)?),
+            Poll::Columns(columns) => Some(scan.columns(columns, view, watermark, letters, book)?),
             Poll::Pending { at_end } => {
                 report.at_end = at_end;
                 None

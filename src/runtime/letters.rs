@@ -75,7 +75,7 @@ impl Letters {
         });
     }
 
-    /// A row that has no bytes of its own; it is kept as JSON.
+    /// A row that has no bytes of its own; its value is kept as JSON.
     pub fn row(
         &mut self,
         reason: Reason,
@@ -83,8 +83,8 @@ impl Letters {
         table: &str,
         split: &SplitView,
         offset: i64,
-        row: &RecordBatch,
-    ) -> Result<()> {
+        value: Option<Vec<u8>>,
+    ) {
         self.push(&DeadLetter {
             reason,
             error,
@@ -94,9 +94,8 @@ impl Letters {
             offset,
             timestamp: None,
             key: None,
-            value: rows_as_json(row)?.pop(),
+            value,
         });
-        Ok(())
     }
 
     /// Rows that were too late for an operator. Their hidden columns say where they came from, if they came straight from

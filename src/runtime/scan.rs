@@ -3,13 +3,14 @@
 use super::engine::millis;
 use super::letters::{self, Letters};
 use super::splits::SplitView;
+use crate::decode::dead_letters::rows_as_json;
 use crate::decode::{self, Decoder, Reason};
 use crate::epoch::SourceBook;
 use crate::error::{Error, Result};
 use crate::operator::hidden;
 use crate::operator::watermark::{SplitWatermark, WatermarkStage};
 use crate::plan::{Metadata, MetadataKey, Node, Scan};
-use crate::source::Records;
+use crate::source::{Columns, Records};
 use arrow::array::{
     ArrayRef, BinaryBuilder, Int32Array, Int64Array, MapBuilder, MapFieldNames, StringArray,
     StringBuilder, TimestampMillisecondArray,
@@ -146,22 +147,24 @@ impl LaneScan {
     /// Takes rows that are columns already through the rest of the scan.
     pub fn columns(
         &mut self,
-        batch: RecordBatch,
-        first_offset: i64,
+        columns: Columns,
         split: &SplitView,
         watermark: &mut SplitWatermark,
         letters: &mut Letters,
         book: &mut SourceBook,
     ) -> Result<RecordBatch> {
-        let count = batch.num_rows() as u64;
-        book.records += count;
-        book.decoded += count;
-        let origin = (0..batch.num_rows() as u32).collect();
+        book.records += columns.records() as u64;
+        book.decoded += columns.origin.len() as u64;
+        book.malformed += columns.bad.len() as u64;
+        for bad in columns.bad {
+            let offset = columns.first_offset + i64::from(bad.record);
+            letters.row(bad.reason, bad.error, &self.table, split, offset, bad.value);
+        }
         let rows = Rows {
-            batch,
-            origin,
+            batch: columns.batch,
+            origin: columns.origin,
             records: None,
-            first_offset,
+            first_offset: columns.first_offset,
         };
         self.finish(rows, split, watermark, letters, book)
     }
@@ -254,14 +257,11 @@ impl LaneScan {
                 letters.record(reason, error, &self.table, split, records, record);
                 Ok(())
             }
-            None => letters.row(
-                reason,
-                error,
-                &self.table,
-                split,
-                rows.offset(row),
-                &base.slice(row, 1),
-            ),
+            None => {
+                let value = rows_as_json(&base.slice(row, 1))?.pop();
+                letters.row(reason, error, &self.table, split, rows.offset(row), value);
+                Ok(())
+            }
         }
     }
 

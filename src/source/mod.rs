@@ -17,6 +17,7 @@ pub mod memory;
 mod suite;
 
 use crate::clock::Clock;
+use crate::decode::Reason;
 use crate::error::{Error, Result};
 use crate::plan::Scan;
 use arrow::record_batch::RecordBatch;
@@ -110,16 +111,53 @@ pub fn open(scan: &Scan, context: &SourceContext) -> Result<Box<dyn Source>> {
 pub enum Poll {
     /// Records that are still to be decoded.
     Records(Records),
-    /// Rows of a columnar format (Parquet, or a generator's), and the offset of the first.
-    Columns {
-        batch: RecordBatch,
-        first_offset: i64,
-    },
+    /// Rows that are columns already.
+    Columns(Columns),
     /// Nothing yet. `at_end` is true when everything that the split holds now was read; only then
     /// can it become idle.
     Pending { at_end: bool },
     /// Nothing ever again.
     Finished,
+}
+
+/// Rows of a columnar format (Parquet, or a generator's).
+#[derive(Debug)]
+pub struct Columns {
+    pub batch: RecordBatch,
+    /// For each row which record it is, counted from the first of this run.
+    pub origin: Vec<u32>,
+    pub first_offset: i64,
+    /// Records that are not what the table says. They are not in the batch.
+    pub bad: Vec<BadRow>,
+}
+
+/// A record of a columnar format that is not what its table says.
+#[derive(Debug)]
+pub struct BadRow {
+    /// Counted from the first record of its run.
+    pub record: u32,
+    pub reason: Reason,
+    /// What is wrong, for a person.
+    pub error: String,
+    /// Its values as JSON: it has no bytes of its own.
+    pub value: Option<Vec<u8>>,
+}
+
+impl Columns {
+    /// Rows with which all is well.
+    pub fn all(batch: RecordBatch, first_offset: i64) -> Self {
+        Columns {
+            origin: (0..).take(batch.num_rows()).collect(),
+            batch,
+            first_offset,
+            bad: Vec::new(),
+        }
+    }
+
+    /// How many records were read.
+    pub fn records(&self) -> usize {
+        self.origin.len() + self.bad.len()
+    }
 }
 
 /// Reads one split, in order.

@@ -141,15 +141,16 @@ fn rows(poll: &Poll) -> Vec<Row> {
                 .map(|record| (records.offsets[record], text(record)))
                 .collect()
         }
-        Poll::Columns {
-            batch,
-            first_offset,
-        } => {
-            assert!(batch.num_rows() > 0, "a batch without rows");
-            let text = |row| format!("{:?}", batch.slice(row, 1).columns());
-            (0..batch.num_rows())
-                .map(|row| (first_offset + row as i64, text(row)))
-                .collect()
+        Poll::Columns(columns) => {
+            assert!(columns.records() > 0, "a run without records");
+            let offset = |record: u32| columns.first_offset + i64::from(record);
+            let text = |row| format!("{:?}", columns.batch.slice(row, 1).columns());
+            let rows = columns.origin.iter().enumerate();
+            let rows = rows.map(|(row, record)| (offset(*record), text(row)));
+            let bad = columns.bad.iter().map(|bad| (offset(bad.record), format!("{bad:?}")));
+            let mut all: Vec<Row> = rows.chain(bad).collect();
+            all.sort();
+            all
         }
         Poll::Pending { .. } | Poll::Finished => Vec::new(),
     }

@@ -9,7 +9,7 @@ mod rules;
 
 pub(super) use rules::duration_ms;
 
-use super::{Poll, Position, Positions, Reader, Source, SourceContext, Split, Waker};
+use super::{Columns, Poll, Position, Positions, Reader, Source, SourceContext, Split, Waker};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::plan::Scan;
@@ -62,7 +62,14 @@ impl DatagenSource {
             .fields()
             .iter()
             .enumerate()
-            .map(|(salt, field)| options.rule(field.name(), field.data_type(), salt))
+            .map(|(salt, field)| {
+                let rule = options.rule(field.name(), field.data_type(), salt)?;
+                if rule.null_rate > 0.0 && !field.is_nullable() {
+                    let key = format!("fields.{}.null-rate", field.name());
+                    return Err(options.error(&key, "must be 0, since the column is NOT NULL"));
+                }
+                Ok(rule)
+            })
             .collect::<Result<_>>()?;
         Ok(DatagenSource {
             plan: Arc::new(Rows {
@@ -160,10 +167,7 @@ impl Reader for DatagenReader {
         let first_offset = self.next;
         let batch = self.plan.batch(first_offset, end)?;
         self.next = end;
-        Ok(Poll::Columns {
-            batch,
-            first_offset,
-        })
+        Ok(Poll::Columns(Columns::all(batch, first_offset)))
     }
 
     fn position(&self) -> Position {
@@ -252,7 +256,7 @@ mod tests {
         let split = source.discover().unwrap().remove(0);
         let mut reader = source.open(&split, None).unwrap();
         let rows = |reader: &mut Box<dyn Reader>| match reader.poll(1 << 20).unwrap() {
-            Poll::Columns { batch, .. } => Some(batch),
+            Poll::Columns(columns) => Some(columns.batch),
             _ => None,
         };
         assert_eq!(rows(&mut reader).unwrap().num_rows(), 1);
@@ -286,6 +290,11 @@ mod tests {
         assert!(refusal(&[("fields.size.min", "x")]).contains("'fields.size.min'"));
         assert!(refusal(&[("fields.id.kind", "sequence")]).contains("'fields.id.start'"));
         assert!(refusal(&[("fields.size.min", "9"), ("fields.size.max", "1")]).contains("greater"));
+        let required = Schema::new(vec![Field::new("size", DataType::Float64, false)]);
+        let options = [("number-of-rows", "1"), ("fields.size.null-rate", "0.1")];
+        let scan = suite::scan("t", Arc::new(required), &options);
+        let refused = DatagenSource::new(&scan, &Bench::new().context());
+        assert!(refused.err().unwrap().to_string().contains("NOT NULL"));
         let endless = DatagenSource::new(&suite::scan("t", schema(), &[]), &Bench::new().context());
         assert!(endless.err().unwrap().to_string().contains("never ends"));
     }

@@ -31,7 +31,7 @@ use tokio::task::AbortHandle;
 pub struct FilesystemSource {
     folder: Arc<Folder>,
     format: Format,
-    columns: Columns,
+    shape: Shape,
     context: SourceContext,
     /// How often to look for new files; a source without it ends.
     monitor: Option<Duration>,
@@ -50,7 +50,7 @@ enum Format {
 
 /// What a Parquet file is turned into.
 #[derive(Clone)]
-struct Columns {
+struct Shape {
     schema: SchemaRef,
     partitioned_by: Arc<[String]>,
     /// Stands in a path for NULL.
@@ -133,7 +133,7 @@ impl FilesystemSource {
                 shown: path.trim_end_matches('/').to_string(),
             }),
             format,
-            columns: Columns {
+            shape: Shape {
                 schema: Arc::clone(&scan.decoded),
                 partitioned_by: table.partitioned_by.clone().into(),
                 default_partition: default_partition.into(),
@@ -249,7 +249,7 @@ impl Source for FilesystemSource {
         Ok(match &self.format {
             Format::Text { quoting } => Box::new(text::TextReader::open(opening, quoting.clone())?),
             Format::Parquet => {
-                Box::new(parquet::ParquetReader::open(opening, self.columns.clone())?)
+                Box::new(parquet::ParquetReader::open(opening, self.shape.clone())?)
             }
         })
     }

@@ -1,10 +1,12 @@
 //! Reads a Parquet file: the columns that the job uses, in the types that the table declares.
 
-use super::super::{Poll, Position, Reader, Waker};
-use super::{Columns, File, Opening};
+use super::super::{BadRow, Columns, Poll, Position, Reader, Waker};
+use super::{File, Opening, Shape};
+use crate::decode::Reason;
+use crate::decode::dead_letters::rows_as_json;
 use crate::error::{Error, Result};
 use arrow::array::{Array, ArrayRef, StringArray, new_null_array};
-use arrow::compute::{CastOptions, cast_with_options};
+use arrow::compute::{CastOptions, cast_with_options, concat_batches};
 use arrow::datatypes::FieldRef;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use bytes::Bytes;
@@ -26,20 +28,20 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 const BATCH_ROWS: usize = 8192;
 
 pub(super) struct ParquetReader {
-    batches: Receiver<Result<RecordBatch>>,
+    batches: Receiver<Result<Columns>>,
     next: i64,
     finished: bool,
 }
 
 impl ParquetReader {
-    pub fn open(opening: Opening, columns: Columns) -> Result<Self> {
+    pub fn open(opening: Opening, shape: Shape) -> Result<Self> {
         let (sender, batches) = channel(1);
         let next = opening.skip;
         let runtime = opening.runtime.clone();
         runtime.spawn(async move {
             let waker = opening.waker.clone();
             let name = Arc::clone(&opening.file.name);
-            if let Err(error) = read(opening, &columns, &sender).await {
+            if let Err(error) = read(opening, &shape, &sender).await {
                 let _ = sender.send(Err(error.at(format!("file '{name}'")))).await;
             }
             drop(sender);
@@ -56,14 +58,10 @@ impl ParquetReader {
 impl Reader for ParquetReader {
     fn poll(&mut self, _max_bytes: usize) -> Result<Poll> {
         match self.batches.try_recv() {
-            Ok(batch) => {
-                let batch = batch?;
-                let first_offset = self.next;
-                self.next += i64::try_from(batch.num_rows()).unwrap_or(i64::MAX);
-                Ok(Poll::Columns {
-                    batch,
-                    first_offset,
-                })
+            Ok(columns) => {
+                let columns = columns?;
+                self.next = columns.first_offset + count(columns.records());
+                Ok(Poll::Columns(columns))
             }
             Err(TryRecvError::Empty) => Ok(Poll::Pending { at_end: false }),
             Err(TryRecvError::Disconnected) => {
@@ -84,8 +82,8 @@ impl Reader for ParquetReader {
 /// Decodes ahead of the reader, one batch in the channel and one under way.
 async fn read(
     opening: Opening,
-    columns: &Columns,
-    batches: &Sender<Result<RecordBatch>>,
+    shape: &Shape,
+    batches: &Sender<Result<Columns>>,
 ) -> Result<()> {
     let Opening {
         store,
@@ -108,11 +106,12 @@ async fn read(
         .iter()
         .enumerate()
         .filter(|(_, field)| {
-            columns.schema.index_of(field.name()).is_ok()
-                && !columns.partitioned_by.contains(field.name())
+            shape.schema.index_of(field.name()).is_ok()
+                && !shape.partitioned_by.contains(field.name())
         });
     let roots: Vec<usize> = wanted.map(|(index, _)| index).collect();
     let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
+    let mut next = skip;
     let skip = usize::try_from(skip).unwrap_or(0);
     let builder = builder.with_projection(mask).with_batch_size(BATCH_ROWS);
     let builder = if skip > 0 {
@@ -122,12 +121,14 @@ async fn read(
     };
     let mut stream = builder.build().map_err(remote)?;
     while let Some(batch) = stream.next().await {
-        let batch = arrange(&batch.map_err(remote)?, columns, &file)?;
+        let batch = batch.map_err(remote)?;
         if batch.num_rows() == 0 {
             continue;
         }
+        let columns = judged(&batch, next, shape, &file)?;
+        next += count(batch.num_rows());
         // Nobody listens any more once the reader is gone.
-        if send(batches, batch, &waker).await.is_err() {
+        if send(batches, columns, &waker).await.is_err() {
             return Ok(());
         }
     }
@@ -135,11 +136,11 @@ async fn read(
 }
 
 async fn send(
-    batches: &Sender<Result<RecordBatch>>,
-    batch: RecordBatch,
+    batches: &Sender<Result<Columns>>,
+    columns: Columns,
     waker: &Waker,
 ) -> Result<(), ()> {
-    batches.send(Ok(batch)).await.map_err(|_| ())?;
+    batches.send(Ok(columns)).await.map_err(|_| ())?;
     waker.wake();
     Ok(())
 }
@@ -188,25 +189,99 @@ fn remote(error: ParquetError) -> Error {
     }
 }
 
+fn count(rows: usize) -> i64 {
+    i64::try_from(rows).unwrap_or(i64::MAX)
+}
+
+/// The rows of a batch as the table's. A row that does not fit costs only itself; a file of which no row could fit, by the types of
+/// its columns or by its path, is an error.
+fn judged(batch: &RecordBatch, first_offset: i64, shape: &Shape, file: &File) -> Result<Columns> {
+    if let Ok(batch) = fitted(batch, shape, file) {
+        return Ok(Columns::all(batch, first_offset));
+    }
+    // Where there is no row, only types and path are left to be wrong.
+    fitted(&batch.slice(0, 0), shape, file).map_err(|unfit| unfit.error)?;
+    let mut good = Vec::new();
+    let mut columns = Columns {
+        batch: RecordBatch::new_empty(Arc::clone(&shape.schema)),
+        origin: Vec::new(),
+        first_offset,
+        bad: Vec::new(),
+    };
+    judge(batch, 0, &mut |batch| fitted(batch, shape, file), &mut good, &mut columns);
+    columns.batch = concat_batches(&shape.schema, &good)?;
+    Ok(columns)
+}
+
+/// Halves what does not fit, until the rows that do not fit are alone.
+fn judge(
+    batch: &RecordBatch,
+    first: u32,
+    fitted: &mut dyn FnMut(&RecordBatch) -> Result<RecordBatch, Unfit>,
+    good: &mut Vec<RecordBatch>,
+    columns: &mut Columns,
+) {
+    let rows = batch.num_rows();
+    match fitted(batch) {
+        Ok(batch) => {
+            good.push(batch);
+            columns.origin.extend((first..).take(rows));
+        }
+        Err(unfit) if rows == 1 => columns.bad.push(BadRow {
+            record: first,
+            reason: unfit.reason,
+            error: unfit.error.to_string(),
+            value: rows_as_json(batch).ok().and_then(|mut rows| rows.pop()),
+        }),
+        Err(_) => {
+            let half = rows / 2;
+            judge(&batch.slice(0, half), first, fitted, good, columns);
+            judge(&batch.slice(half, rows - half), first + half as u32, fitted, good, columns);
+        }
+    }
+}
+
+/// Why rows are not the table's.
+struct Unfit {
+    reason: Reason,
+    error: Error,
+}
+
+impl From<Error> for Unfit {
+    fn from(error: Error) -> Self {
+        Unfit {
+            reason: Reason::Malformed,
+            error,
+        }
+    }
+}
+
 /// The file's columns as the table's: by name, cast, with what the path says; a column that the file does not have is
 /// NULL, as it is for rows that are older than the column.
-fn arrange(batch: &RecordBatch, columns: &Columns, file: &File) -> Result<RecordBatch> {
+fn fitted(batch: &RecordBatch, shape: &Shape, file: &File) -> Result<RecordBatch, Unfit> {
     let rows = batch.num_rows();
-    let arranged = columns.schema.fields().iter().map(|field| {
-        let column = if columns.partitioned_by.contains(field.name()) {
-            in_path(field, columns, file, rows)?
+    let mut columns = Vec::with_capacity(shape.schema.fields().len());
+    for field in shape.schema.fields() {
+        let column = if shape.partitioned_by.contains(field.name()) {
+            in_path(field, shape, file, rows)?
         } else {
             match batch.column_by_name(field.name()) {
-                Some(column) => Arc::clone(column),
-                None => return Ok(new_null_array(field.data_type(), rows)),
+                Some(column) => cast(column, field)?,
+                None => new_null_array(field.data_type(), rows),
             }
         };
-        cast(&column, field)
-    });
-    let arranged = arranged.collect::<Result<Vec<_>>>()?;
+        if !field.is_nullable() && column.null_count() > 0 {
+            let name = field.name();
+            return Err(Unfit {
+                reason: Reason::MissingValue,
+                error: Error::data(format!("column '{name}': NULL, but the column is NOT NULL")),
+            });
+        }
+        columns.push(column);
+    }
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    RecordBatch::try_new_with_options(Arc::clone(&columns.schema), arranged, &options)
-        .map_err(|error| Error::data("its columns are not the table's").caused_by(error))
+    RecordBatch::try_new_with_options(Arc::clone(&shape.schema), columns, &options)
+        .map_err(|error| Error::data("its columns are not the table's").caused_by(error).into())
 }
 
 fn cast(column: &ArrayRef, field: &FieldRef) -> Result<ArrayRef> {
@@ -228,14 +303,14 @@ fn cast(column: &ArrayRef, field: &FieldRef) -> Result<ArrayRef> {
     })
 }
 
-fn in_path(field: &FieldRef, columns: &Columns, file: &File, rows: usize) -> Result<ArrayRef> {
+fn in_path(field: &FieldRef, shape: &Shape, file: &File, rows: usize) -> Result<ArrayRef> {
     let value = file.partition_value(field.name()).ok_or_else(|| {
         Error::data(format!(
             "its path has no '{}=...', by which the table is partitioned",
             field.name()
         ))
     })?;
-    let null = value == *columns.default_partition || value == "__HIVE_DEFAULT_PARTITION__";
+    let null = value == *shape.default_partition || value == "__HIVE_DEFAULT_PARTITION__";
     let one = cast(
         &(Arc::new(StringArray::from(vec![(!null).then_some(value)])) as ArrayRef),
         field,

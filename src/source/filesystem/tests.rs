@@ -1,7 +1,8 @@
 use super::super::suite::{self, Bench};
 use super::*;
-use arrow::array::{Int32Array, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Schema};
+use crate::decode::Reason;
+use arrow::array::{AsArray, Int32Array, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -78,15 +79,15 @@ fn parquet_file(path: &Path, rows: i32) {
     let names = StringArray::from_iter((0..rows).map(|n| Some(format!("name {n}"))));
     let unused = Int64Array::from_iter((0..rows).map(i64::from));
     let ids = Int32Array::from_iter(0..rows);
-    let batch = RecordBatch::try_new(
-        Arc::new(schema.clone()),
-        vec![Arc::new(names), Arc::new(unused), Arc::new(ids)],
-    )
-    .unwrap();
+    let columns: Vec<arrow::array::ArrayRef> = vec![Arc::new(names), Arc::new(unused), Arc::new(ids)];
+    write_parquet(path, &RecordBatch::try_new(Arc::new(schema), columns).unwrap());
+}
+
+fn write_parquet(path: &Path, batch: &RecordBatch) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     let file = std::fs::File::create(path).unwrap();
-    let mut writer = ::parquet::arrow::ArrowWriter::try_new(file, Arc::new(schema), None).unwrap();
-    writer.write(&batch).unwrap();
+    let mut writer = ::parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+    writer.write(batch).unwrap();
     writer.close().unwrap();
 }
 
@@ -205,7 +206,7 @@ fn parquet_gives_the_tables_columns() {
     let mut reader = source.open(&split, None).unwrap();
     let batch = loop {
         match reader.poll(1).unwrap() {
-            Poll::Columns { batch, .. } => break batch,
+            Poll::Columns(columns) => break columns.batch,
             Poll::Pending { .. } => bench.waker.wait(Duration::from_secs(1)),
             _ => panic!("no rows"),
         }
@@ -215,6 +216,84 @@ fn parquet_gives_the_tables_columns() {
         .unwrap()
         .to_string();
     assert!(shown.contains("| a/b | 1  | name 1 |         |"), "{shown}");
+}
+
+/// NULL where the table says NOT NULL, and a number too large for the table's type: each costs its record alone.
+#[test]
+fn a_parquet_row_that_does_not_fit_costs_only_itself() {
+    let folder = Temporary::new();
+    let rows = 10_000i64;
+    let ids = Int64Array::from_iter((0..rows).map(|n| (n % 1000 != 7).then_some(n)));
+    let sizes = Int64Array::from_iter((0..rows).map(|n| Some(if n == 9_001 { 1 << 40 } else { n })));
+    let columns: [(&str, arrow::array::ArrayRef); 2] =
+        [("id", Arc::new(ids)), ("size", Arc::new(sizes))];
+    write_parquet(&folder.0.join("a.parquet"), &RecordBatch::try_from_iter(columns).unwrap());
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("id", DataType::Int64, false),
+        Field::new("size", DataType::Int32, true),
+    ]));
+    let options = [("path", folder.path()), ("format", "parquet")];
+    let scan = suite::scan("t", Arc::clone(&schema), &options);
+    let bench = Bench::new();
+    let open = || FilesystemSource::new(&scan, &bench.context()).unwrap();
+    suite::check(&bench, &mut || Box::new(open()));
+
+    let mut source = open();
+    let split = source.discover().unwrap().remove(0);
+    let mut reader = source.open(&split, None).unwrap();
+    let (mut read, mut bad) = (Vec::new(), Vec::new());
+    loop {
+        match reader.poll(1).unwrap() {
+            Poll::Columns(columns) => {
+                assert_eq!(columns.batch.schema(), schema);
+                let offset = |record: u32| columns.first_offset + i64::from(record);
+                let ids = columns.batch.column(0).as_primitive::<Int64Type>();
+                read.extend(ids.values());
+                assert!(columns.origin.iter().map(|at| offset(*at)).eq(ids.values().iter().copied()));
+                bad.extend(columns.bad.into_iter().map(|bad| {
+                    let value = String::from_utf8(bad.value.unwrap()).unwrap();
+                    (columns.first_offset + i64::from(bad.record), bad.reason, bad.error, value)
+                }));
+            }
+            Poll::Pending { .. } => bench.waker.wait(Duration::from_secs(1)),
+            Poll::Finished => break,
+            Poll::Records(_) => panic!("Parquet has no records of bytes"),
+        }
+    }
+    let fits = |n: &i64| n % 1000 != 7 && *n != 9_001;
+    assert_eq!(read, (0..rows).filter(fits).collect::<Vec<_>>());
+    assert_eq!(bad.len(), 11);
+    let (offset, reason, error, value) = &bad[0];
+    assert_eq!((*offset, *reason), (7, Reason::MissingValue));
+    assert_eq!(error, "column 'id': NULL, but the column is NOT NULL");
+    assert_eq!(value, r#"{"id":null,"size":7}"#);
+    let (offset, reason, error, value) = &bad[9];
+    assert_eq!((*offset, *reason), (9_001, Reason::Malformed));
+    assert!(error.contains("column 'size'"), "{error}");
+    assert_eq!(value, r#"{"id":9001,"size":1099511627776}"#);
+}
+
+/// No row of such a file can fit, so it is no fault of its rows.
+#[test]
+fn a_parquet_file_of_other_types_is_an_error() {
+    let folder = Temporary::new();
+    parquet_file(&folder.0.join("a.parquet"), 3);
+    let inner = vec![Field::new("x", DataType::Int32, true)];
+    let schema = Schema::new(vec![Field::new_struct("id", inner, true)]);
+    let options = [("path", folder.path()), ("format", "parquet")];
+    let scan = suite::scan("t", Arc::new(schema), &options);
+    let bench = Bench::new();
+    let mut source = FilesystemSource::new(&scan, &bench.context()).unwrap();
+    let split = source.discover().unwrap().remove(0);
+    let mut reader = source.open(&split, None).unwrap();
+    let error = loop {
+        match reader.poll(1) {
+            Ok(Poll::Pending { .. }) => bench.waker.wait(Duration::from_secs(1)),
+            Ok(_) => panic!("it was read"),
+            Err(error) => break error.to_string(),
+        }
+    };
+    assert!(error.contains("a.parquet") && error.contains("column 'id'"), "{error}");
 }
 
 #[test]
