@@ -54,6 +54,7 @@ fn print(checkpoint: &Checkpoint) {
         sources,
         operators,
         sinks,
+        letters,
     } = &checkpoint.ledger;
     let at =
         chrono::DateTime::from_timestamp_millis(checkpoint.committed_at_ms).unwrap_or_default();
@@ -109,5 +110,13 @@ fn print(checkpoint: &Checkpoint) {
             "{table:<28}{:>12}{:>12}{:>12}{:>9}{:>9}{:>14}",
             book.written, book.published, book.carried, book.rejected, book.files, book.bytes
         );
+    }
+    if !letters.is_empty() {
+        println!("\n{:<28}{:>24}{:>12}", "dead letters of", "reason", "count");
+    }
+    for (source, reasons) in letters {
+        for (reason, count) in reasons {
+            println!("{source:<28}{reason:>24}{count:>12}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::job::Job;
 use crate::clock::{Clock, SystemClock};
+use crate::epoch::Ledger;
 use crate::error::Result;
 use crate::http::{DeadLetterCount, OperatorStatus, SharedStatus, SplitStatus, State, Status};
 use crate::plan::Op;
@@ -83,6 +84,7 @@ impl Reporter {
                 status.committed_at_ms = Some(SystemClock.now_ms());
                 status.commit_ms = Some(committed.duration.as_millis() as u64);
                 status.ledger.clone_from(&committed.ledger);
+                status.dead_letters = dead_letters(&committed.ledger);
             }),
         }
     }
@@ -107,6 +109,19 @@ impl Reporter {
             );
         }
     }
+}
+
+/// Over the whole life of the job, as all books.
+fn dead_letters(ledger: &Ledger) -> Vec<DeadLetterCount> {
+    let mut counts = Vec::new();
+    for (source, reasons) in &ledger.letters {
+        counts.extend(reasons.iter().map(|(reason, &count)| DeadLetterCount {
+            source: source.clone(),
+            reason: reason.clone(),
+            count,
+        }));
+    }
+    counts
 }
 
 fn fill(status: &mut Status, engine: &Engine) {
@@ -141,15 +156,7 @@ fn fill(status: &mut Status, engine: &Engine) {
             state_bytes: state.get(&node.name).copied().unwrap_or(0) as u64,
         })
         .collect();
-    status.dead_letters = engine
-        .letters()
-        .iter()
-        .map(|((source, reason), &count)| DeadLetterCount {
-            source: source.clone(),
-            reason: reason.word(),
-            count,
-        })
-        .collect();
+    status.dead_letters = dead_letters(engine.ledger());
     status.buffered_bytes = engine.buffered_bytes() as u64;
     status.ledger.sources.clone_from(&engine.ledger().sources);
     status

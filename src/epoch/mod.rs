@@ -125,6 +125,9 @@ pub struct Ledger {
     pub sources: BTreeMap<String, SourceBook>,
     pub operators: BTreeMap<String, OperatorBook>,
     pub sinks: BTreeMap<String, SinkBook>,
+    /// Dead letters by their source, then by the word of their reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub letters: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
 /// records = decoded + null + malformed + ignored, all records of a source; then

@@ -233,7 +233,7 @@ const METRICS: &[Metric] = &[
                 .map(|letters| {
                     let labels = [
                         ("source", letters.source.clone()),
-                        ("reason", letters.reason.to_owned()),
+                        ("reason", letters.reason.clone()),
                     ];
                     sample(labels, letters.count as f64)
                 })
@@ -382,7 +382,7 @@ mod tests {
         });
         status.dead_letters.push(DeadLetterCount {
             source: "s".to_owned(),
-            reason: "late",
+            reason: "late".to_owned(),
             count: 2,
         });
         let text = render(&status, 3_500);

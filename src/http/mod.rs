@@ -77,7 +77,7 @@ pub struct OperatorStatus {
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct DeadLetterCount {
     pub source: String,
-    pub reason: &'static str,
+    pub reason: String,
     pub count: u64,
 }
 

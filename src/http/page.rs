@@ -373,7 +373,7 @@ mod tests {
         });
         status.dead_letters.push(DeadLetterCount {
             source: "s".to_owned(),
-            reason: "late",
+            reason: "late".to_owned(),
             count: 4,
         });
         status

@@ -8,7 +8,6 @@ use super::letters::Addresses;
 use super::splits::{Habits, ScanSplits, SplitNames};
 use super::workers::Workers;
 use crate::clock::Clock;
-use crate::decode::Reason;
 use crate::epoch::{Barrier, Checkpoint, Ledger, NodeState, Recovered};
 use crate::error::{Error, Result};
 use crate::operator::keys;
@@ -62,7 +61,6 @@ pub struct Engine {
     /// job runs again.
     kept: Vec<Progress>,
     ledger: Ledger,
-    letters: BTreeMap<(String, Reason), u64>,
 }
 
 impl Engine {
@@ -137,7 +135,6 @@ impl Engine {
             kept: progress.clone(),
             progress,
             ledger,
-            letters: BTreeMap::new(),
         };
         if let Some(recovered) = recovered {
             engine.restore(recovered, &heirs)?;
@@ -403,18 +400,14 @@ impl Engine {
         for (table, count) in books.rejected {
             self.ledger.sinks.entry(table).or_default().rejected += count;
         }
-        for (key, count) in books.letters {
-            *self.letters.entry(key).or_default() += count;
+        for ((source, reason), count) in books.letters {
+            let by_reason = self.ledger.letters.entry(source).or_default();
+            *by_reason.entry(reason.word().to_string()).or_default() += count;
         }
     }
 
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
-    }
-
-    /// Dead letters since the start of this process, by source and reason.
-    pub fn letters(&self) -> &BTreeMap<(String, Reason), u64> {
-        &self.letters
     }
 
     /// The nodes of the plan, each with how far it has come.
