@@ -163,7 +163,9 @@ impl Letters {
     /// Letters that the table of their source cannot hold go to the usual one. That takes every letter: it has one folder for each day.
     pub fn returned(&mut self, table: &str, why: &str, rows: &RecordBatch) -> Result<()> {
         if table == self.addresses.usual {
-            return Err(Error::bug(format!("the table of dead letters refused a letter: {why}")));
+            return Err(Error::bug(format!(
+                "the table of dead letters refused a letter: {why}"
+            )));
         }
         let origin = Origin {
             source: table.to_string(),

@@ -82,7 +82,8 @@ impl Sink for MemorySink {
         expect_columns(&self.table, &batch, false)?;
         self.written += batch.num_rows() as u64;
         let shares = self.partitioner.split(&batch)?;
-        self.rows.extend(shares.groups.into_iter().map(|(_, rows)| rows));
+        self.rows
+            .extend(shares.groups.into_iter().map(|(_, rows)| rows));
         Ok(shares.rejected)
     }
 

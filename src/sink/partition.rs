@@ -121,7 +121,10 @@ impl Partitioner {
             }
             Err(_) => {
                 let half = batch.num_rows() / 2;
-                for part in [batch.slice(0, half), batch.slice(half, batch.num_rows() - half)] {
+                for part in [
+                    batch.slice(0, half),
+                    batch.slice(half, batch.num_rows() - half),
+                ] {
                     let part = self.split(&part)?;
                     shares.groups.extend(part.groups);
                     shares.rejected.extend(part.rejected);
@@ -137,7 +140,9 @@ impl Partitioner {
         for run in partition(&values)?.ranges() {
             folder.clear();
             if let Err(why) = self.folder(&texts, run.start, &mut folder) {
-                shares.rejected.push((batch.slice(run.start, run.len()), why));
+                shares
+                    .rejected
+                    .push((batch.slice(run.start, run.len()), why));
                 continue;
             }
             match known.get(&folder) {
@@ -384,10 +389,16 @@ mod tests {
     }
 
     /// The rows for which there is a folder, and those for which there is none, each with why.
-    fn shared(partitioner: &Partitioner, batch: &RecordBatch) -> (Vec<i64>, Vec<(Vec<i64>, String)>) {
+    fn shared(
+        partitioner: &Partitioner,
+        batch: &RecordBatch,
+    ) -> (Vec<i64>, Vec<(Vec<i64>, String)>) {
         let shares = partitioner.split(batch).unwrap();
         let taken = shares.groups.iter().flat_map(|(_, rows)| ids(rows));
-        let rejected = shares.rejected.iter().map(|(rows, why)| (ids(rows), why.clone()));
+        let rejected = shares
+            .rejected
+            .iter()
+            .map(|(rows, why)| (ids(rows), why.clone()));
         (taken.collect(), rejected.collect())
     }
 
@@ -395,25 +406,46 @@ mod tests {
     fn a_row_without_a_possible_folder_is_given_back_alone() {
         // "dt=" and 252 bytes are just short enough, and an accent is two bytes.
         let (fits, long) = ("x".repeat(252), "é".repeat(127));
-        let rows = [(1, Some("a"), 7), (2, Some(&*long), 7), (3, Some(&*fits), 7), (4, Some("a"), 7)];
+        let rows = [
+            (1, Some("a"), 7),
+            (2, Some(&*long), 7),
+            (3, Some(&*fits), 7),
+            (4, Some("a"), 7),
+        ];
         let (taken, rejected) = shared(&Partitioner::of(&table(&["dt"])).unwrap(), &batch(&rows));
         assert_eq!(taken, [1, 4, 3]);
         assert_eq!(rejected.len(), 1);
         assert_eq!(rejected[0].0, [2]);
-        assert!(rejected[0].1.contains("'dt' makes a folder name of 257 bytes"), "{}", rejected[0].1);
+        assert!(
+            rejected[0]
+                .1
+                .contains("'dt' makes a folder name of 257 bytes"),
+            "{}",
+            rejected[0].1
+        );
     }
 
     #[test]
     fn a_path_too_long_for_s3_is_no_folder_either() {
         let mut table = table(&["dt", "hour"]);
-        let path = format!("s3://bucket/{}", "p".repeat(LONGEST_PATH - FILE_NAME - 12 - 100));
-        let value = crate::sql::OptionValue { value: path, place: crate::sql::Place::default() };
+        let path = format!(
+            "s3://bucket/{}",
+            "p".repeat(LONGEST_PATH - FILE_NAME - 12 - 100)
+        );
+        let value = crate::sql::OptionValue {
+            value: path,
+            place: crate::sql::Place::default(),
+        };
         table.options.entries.insert("path".into(), value);
         let (fits, long) = ("x".repeat(90), "x".repeat(91));
         let rows = [(1, Some(&*long), 7), (2, Some(&*fits), 7)];
         let (taken, rejected) = shared(&Partitioner::of(&table).unwrap(), &batch(&rows));
         assert_eq!(taken, [2]);
-        assert!(rejected[0].1.contains("a path of 101 bytes"), "{}", rejected[0].1);
+        assert!(
+            rejected[0].1.contains("a path of 101 bytes"),
+            "{}",
+            rejected[0].1
+        );
     }
 
     #[test]
@@ -424,8 +456,13 @@ mod tests {
         ]));
         let days = Date32Array::from(vec![0, i32::MAX, 1, 1]);
         let ids = Int64Array::from(vec![1, 2, 3, 4]);
-        let batch = RecordBatch::try_new(schema.clone(), vec![Arc::new(ids), Arc::new(days)]).unwrap();
-        let table = TableSpec { schema, partitioned_by: vec!["day".into()], ..table(&[]) };
+        let batch =
+            RecordBatch::try_new(schema.clone(), vec![Arc::new(ids), Arc::new(days)]).unwrap();
+        let table = TableSpec {
+            schema,
+            partitioned_by: vec!["day".into()],
+            ..table(&[])
+        };
         let (taken, rejected) = shared(&Partitioner::of(&table).unwrap(), &batch);
         assert_eq!(taken, [1, 3, 4]);
         assert_eq!(rejected[0].0, [2]);
@@ -437,8 +474,14 @@ mod tests {
         assert!(refused(&table(&["nope"])).contains("'nope'"));
         assert!(refused(&table(&["id", "dt", "hour"])).contains("every column"));
         let mut default = table(&["dt"]);
-        let value = crate::sql::OptionValue { value: "x".repeat(253), place: crate::sql::Place::default() };
-        default.options.entries.insert(Partitioner::DEFAULT_NAME_KEY.into(), value);
+        let value = crate::sql::OptionValue {
+            value: "x".repeat(253),
+            place: crate::sql::Place::default(),
+        };
+        default
+            .options
+            .entries
+            .insert(Partitioner::DEFAULT_NAME_KEY.into(), value);
         assert!(refused(&default).contains("too long for a folder"));
     }
 }

@@ -147,7 +147,10 @@ fn rows(poll: &Poll) -> Vec<Row> {
             let text = |row| format!("{:?}", columns.batch.slice(row, 1).columns());
             let rows = columns.origin.iter().enumerate();
             let rows = rows.map(|(row, record)| (offset(*record), text(row)));
-            let bad = columns.bad.iter().map(|bad| (offset(bad.record), format!("{bad:?}")));
+            let bad = columns
+                .bad
+                .iter()
+                .map(|bad| (offset(bad.record), format!("{bad:?}")));
             let mut all: Vec<Row> = rows.chain(bad).collect();
             all.sort();
             all

@@ -1,6 +1,7 @@
 """What the scripts do with the emergency job time and again: generate, run to the end, compare every row."""
 
 import json
+import signal
 
 import lake
 import topics
@@ -22,6 +23,19 @@ def generate(stage, *options, seconds=180):
     """Fills the topics and waits for it."""
     run = stage.tributary("generate", "emergency", "--to", f"kafka://{stage.kafka}", *options)
     assert run.wait(seconds) == 0, f"generate failed:\n{run.tail()}"
+
+
+def flow(stage, seed, rate=1500):
+    """A generator that goes on until `ebb`. Its event time goes on too, so that no row is late, whatever happens to the job meanwhile."""
+    # Far more than any script waits for.
+    count = rate * 1800
+    return stage.tributary("generate", "emergency", "--to", f"kafka://{stage.kafka}", "--rate", str(rate), "--count", str(count), "--seed", str(seed))
+
+
+def ebb(generator):
+    assert generator.running(), f"the generator ended by itself:\n{generator.tail()}"
+    generator.send(signal.SIGTERM)
+    generator.wait(30)
 
 
 def expected_of(stage, clean=True):

@@ -248,9 +248,7 @@ impl Source for FilesystemSource {
         };
         Ok(match &self.format {
             Format::Text { quoting } => Box::new(text::TextReader::open(opening, quoting.clone())?),
-            Format::Parquet => {
-                Box::new(parquet::ParquetReader::open(opening, self.shape.clone())?)
-            }
+            Format::Parquet => Box::new(parquet::ParquetReader::open(opening, self.shape.clone())?),
         })
     }
 

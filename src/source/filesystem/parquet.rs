@@ -80,11 +80,7 @@ impl Reader for ParquetReader {
 }
 
 /// Decodes ahead of the reader, one batch in the channel and one under way.
-async fn read(
-    opening: Opening,
-    shape: &Shape,
-    batches: &Sender<Result<Columns>>,
-) -> Result<()> {
+async fn read(opening: Opening, shape: &Shape, batches: &Sender<Result<Columns>>) -> Result<()> {
     let Opening {
         store,
         file,
@@ -208,7 +204,13 @@ fn judged(batch: &RecordBatch, first_offset: i64, shape: &Shape, file: &File) ->
         first_offset,
         bad: Vec::new(),
     };
-    judge(batch, 0, &mut |batch| fitted(batch, shape, file), &mut good, &mut columns);
+    judge(
+        batch,
+        0,
+        &mut |batch| fitted(batch, shape, file),
+        &mut good,
+        &mut columns,
+    );
     columns.batch = concat_batches(&shape.schema, &good)?;
     Ok(columns)
 }
@@ -236,7 +238,13 @@ fn judge(
         Err(_) => {
             let half = rows / 2;
             judge(&batch.slice(0, half), first, fitted, good, columns);
-            judge(&batch.slice(half, rows - half), first + half as u32, fitted, good, columns);
+            judge(
+                &batch.slice(half, rows - half),
+                first + half as u32,
+                fitted,
+                good,
+                columns,
+            );
         }
     }
 }
@@ -280,8 +288,13 @@ fn fitted(batch: &RecordBatch, shape: &Shape, file: &File) -> Result<RecordBatch
         columns.push(column);
     }
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    RecordBatch::try_new_with_options(Arc::clone(&shape.schema), columns, &options)
-        .map_err(|error| Error::data("its columns are not the table's").caused_by(error).into())
+    RecordBatch::try_new_with_options(Arc::clone(&shape.schema), columns, &options).map_err(
+        |error| {
+            Error::data("its columns are not the table's")
+                .caused_by(error)
+                .into()
+        },
+    )
 }
 
 fn cast(column: &ArrayRef, field: &FieldRef) -> Result<ArrayRef> {

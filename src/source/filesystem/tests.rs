@@ -79,8 +79,12 @@ fn parquet_file(path: &Path, rows: i32) {
     let names = StringArray::from_iter((0..rows).map(|n| Some(format!("name {n}"))));
     let unused = Int64Array::from_iter((0..rows).map(i64::from));
     let ids = Int32Array::from_iter(0..rows);
-    let columns: Vec<arrow::array::ArrayRef> = vec![Arc::new(names), Arc::new(unused), Arc::new(ids)];
-    write_parquet(path, &RecordBatch::try_new(Arc::new(schema), columns).unwrap());
+    let columns: Vec<arrow::array::ArrayRef> =
+        vec![Arc::new(names), Arc::new(unused), Arc::new(ids)];
+    write_parquet(
+        path,
+        &RecordBatch::try_new(Arc::new(schema), columns).unwrap(),
+    );
 }
 
 fn write_parquet(path: &Path, batch: &RecordBatch) {
@@ -224,10 +228,14 @@ fn a_parquet_row_that_does_not_fit_costs_only_itself() {
     let folder = Temporary::new();
     let rows = 10_000i64;
     let ids = Int64Array::from_iter((0..rows).map(|n| (n % 1000 != 7).then_some(n)));
-    let sizes = Int64Array::from_iter((0..rows).map(|n| Some(if n == 9_001 { 1 << 40 } else { n })));
+    let sizes =
+        Int64Array::from_iter((0..rows).map(|n| Some(if n == 9_001 { 1 << 40 } else { n })));
     let columns: [(&str, arrow::array::ArrayRef); 2] =
         [("id", Arc::new(ids)), ("size", Arc::new(sizes))];
-    write_parquet(&folder.0.join("a.parquet"), &RecordBatch::try_from_iter(columns).unwrap());
+    write_parquet(
+        &folder.0.join("a.parquet"),
+        &RecordBatch::try_from_iter(columns).unwrap(),
+    );
     let schema = Arc::new(Schema::new(vec![
         Field::new("id", DataType::Int64, false),
         Field::new("size", DataType::Int32, true),
@@ -249,10 +257,21 @@ fn a_parquet_row_that_does_not_fit_costs_only_itself() {
                 let offset = |record: u32| columns.first_offset + i64::from(record);
                 let ids = columns.batch.column(0).as_primitive::<Int64Type>();
                 read.extend(ids.values());
-                assert!(columns.origin.iter().map(|at| offset(*at)).eq(ids.values().iter().copied()));
+                assert!(
+                    columns
+                        .origin
+                        .iter()
+                        .map(|at| offset(*at))
+                        .eq(ids.values().iter().copied())
+                );
                 bad.extend(columns.bad.into_iter().map(|bad| {
                     let value = String::from_utf8(bad.value.unwrap()).unwrap();
-                    (columns.first_offset + i64::from(bad.record), bad.reason, bad.error, value)
+                    (
+                        columns.first_offset + i64::from(bad.record),
+                        bad.reason,
+                        bad.error,
+                        value,
+                    )
                 }));
             }
             Poll::Pending { .. } => bench.waker.wait(Duration::from_secs(1)),
@@ -293,7 +312,10 @@ fn a_parquet_file_of_other_types_is_an_error() {
             Err(error) => break error.to_string(),
         }
     };
-    assert!(error.contains("a.parquet") && error.contains("column 'id'"), "{error}");
+    assert!(
+        error.contains("a.parquet") && error.contains("column 'id'"),
+        "{error}"
+    );
 }
 
 #[test]
