@@ -17,7 +17,7 @@ use crate::plan::{Window, WindowAggregate};
 use crate::time::{EventTime, Progress};
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, TimestampMillisecondArray, UInt32Array};
 use arrow::compute::{concat_batches, take, take_record_batch};
-use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::physical_expr::PhysicalExpr;
 use feed::{Compiled, Feed};
@@ -351,10 +351,14 @@ fn moment_column(moment: i64, rows: usize, field: &FieldRef) -> ArrayRef {
 }
 
 #[cfg(test)]
+mod restored;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::plan::Aggregate;
     use arrow::array::{Float64Array, StringArray};
+    use arrow::datatypes::Schema;
     use arrow::util::pretty::pretty_format_batches;
     use datafusion::functions_aggregate::count::count_udaf;
     use datafusion::functions_aggregate::first_last::{first_value_udaf, last_value_udaf};
@@ -530,17 +534,6 @@ mod tests {
         };
         assert_eq!(run(true, false), run(false, false));
         assert_eq!(run(true, true), run(false, false));
-    }
-
-    #[test]
-    fn state_of_another_job_is_refused() {
-        let mut one = windows(vec![aggregate(count_udaf(), None)]);
-        send(&mut one, &[("a", Some(1), 1.0)]);
-        let state = one.snapshot().unwrap().remove(0);
-        let mut other = windows(vec![aggregate(stddev_udaf(), None)]);
-        let refused = other.restore(state.name, state.rows.clone()).unwrap_err();
-        assert_eq!(refused.kind(), crate::error::Kind::Job);
-        assert!(other.restore("left", state.rows).is_err());
     }
 
     #[test]

@@ -327,3 +327,7 @@ fn hash(parts: &[&str]) -> String {
         .collect();
     format!("{:016x}", XxHash3_64::oneshot(text.as_bytes()))
 }
+
+#[cfg(test)]
+#[path = "meaning_tests.rs"]
+mod tests;

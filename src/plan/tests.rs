@@ -219,6 +219,21 @@ fn the_emergency_job_shares_what_it_can() {
     );
 }
 
+/// A checkpoint's state finds its node by these: where they change without a change of the job, running jobs can no more be updated.
+#[test]
+fn what_checkpoints_say_of_the_emergency_job_stays_as_it_is() {
+    let graph = emergency();
+    let mut text = String::new();
+    for (id, meaning) in super::meanings(&graph) {
+        let name = &graph.nodes[id].name;
+        text.push_str(&format!(
+            "{name}\n  {}\n  {}\n",
+            meaning.does, meaning.lineage
+        ));
+    }
+    compare(&folder().join("emergency.meanings.txt"), &text);
+}
+
 /// What the runtime relies on, whatever the job.
 #[test]
 fn graphs_keep_their_promises() {

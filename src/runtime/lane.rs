@@ -403,7 +403,7 @@ impl Lane {
 fn size(polled: &Poll) -> usize {
     match polled {
         Poll::Records(records) => records.byte_size() + records.len() * RECORD_BYTES,
-        Poll::Columns { batch, .. } => batch.num_rows() * RECORD_BYTES,
+        Poll::Columns(columns) => columns.records() * RECORD_BYTES,
         Poll::Pending { .. } | Poll::Finished => 0,
     }
 }

@@ -1,6 +1,6 @@
 //! The life of a job once its engine stands: rounds, epochs at their interval, and the end.
 
-use super::engine::Engine;
+use super::engine::{Engine, millis};
 use crate::clock::Clock;
 use crate::epoch::{Committed, Coordinator};
 use crate::error::{Error, Result};
@@ -95,26 +95,24 @@ impl Run {
             waker,
             runtime,
         } = self;
-        let interval_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX);
         let beside = Beside {
             waker: waker.clone(),
             runtime,
         };
-        let mut last_barrier = clock.now_ms();
+        let mut heart = Heart::new(interval, clock.now_ms());
         let mut commits = Commits::Idle(Box::new(coordinator));
         let finish = loop {
             if stop.asked() {
                 break Finish::Stopped;
             }
-            // A clock that was set back must not keep the heart from beating.
-            last_barrier = last_barrier.min(clock.now_ms());
+            let wait = heart.wait(clock.now_ms());
             commits = match commits {
                 Commits::Busy(pending) if pending.task.is_finished() => {
                     Commits::Idle(beside.settle(pending, &mut engine, observe)?)
                 }
                 // An epoch that takes longer than the interval delays the next one; the rows flow on.
-                Commits::Idle(coordinator) if clock.now_ms() - last_barrier >= interval_ms => {
-                    last_barrier = clock.now_ms();
+                Commits::Idle(coordinator) if wait.is_zero() => {
+                    heart.beat(clock.now_ms());
                     Commits::Busy(beside.barrier(coordinator, &mut engine, false)?)
                 }
                 other => other,
@@ -126,8 +124,7 @@ impl Run {
             }
             match Rest::after(read) {
                 Rest::UntilWoken => {
-                    let due = last_barrier + interval_ms - clock.now_ms();
-                    let due = Duration::from_millis(u64::try_from(due).unwrap_or(0).max(1));
+                    let due = heart.wait(clock.now_ms()).max(Duration::from_millis(1));
                     let busy = matches!(commits, Commits::Busy(_));
                     waker.wait(if busy { NAP } else { due.min(NAP) });
                 }
@@ -162,6 +159,35 @@ impl Rest {
             1..LITTLE => Rest::Pause,
             LITTLE.. => Rest::None,
         }
+    }
+}
+
+/// When the next epoch is due. Each is a heartbeat, by which others know that the owner lives.
+struct Heart {
+    interval_ms: i64,
+    last_ms: i64,
+}
+
+impl Heart {
+    fn new(interval: Duration, now_ms: i64) -> Heart {
+        Heart {
+            interval_ms: millis(interval),
+            last_ms: now_ms,
+        }
+    }
+
+    fn beat(&mut self, now_ms: i64) {
+        self.last_ms = now_ms;
+    }
+
+    /// How long until the next beat. A clock that was set back must not keep the heart from beating, so it counts anew from there.
+    fn wait(&mut self, now_ms: i64) -> Duration {
+        self.last_ms = self.last_ms.min(now_ms);
+        let wait = self
+            .last_ms
+            .saturating_add(self.interval_ms)
+            .saturating_sub(now_ms);
+        Duration::from_millis(u64::try_from(wait).unwrap_or(0))
     }
 }
 
@@ -216,5 +242,18 @@ mod tests {
         assert_eq!(Rest::after(1), Rest::Pause);
         assert_eq!(Rest::after(300), Rest::Pause);
         assert_eq!(Rest::after(1 << 20), Rest::None);
+    }
+
+    #[test]
+    fn the_heart_beats_at_its_interval_and_on_a_clock_that_was_set_back() {
+        let mut heart = Heart::new(Duration::from_secs(10), 1_000_000);
+        assert_eq!(heart.wait(1_004_000), Duration::from_secs(6));
+        assert_eq!(heart.wait(1_010_000), Duration::ZERO);
+        assert_eq!(heart.wait(1_099_000), Duration::ZERO);
+        heart.beat(1_099_000);
+        assert_eq!(heart.wait(1_099_000), Duration::from_secs(10));
+        // An hour back, so that the old time is not reached again for an hour.
+        assert_eq!(heart.wait(1_099_000 - 3_600_000), Duration::from_secs(10));
+        assert_eq!(heart.wait(1_109_000 - 3_600_000), Duration::ZERO);
     }
 }

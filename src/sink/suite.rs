@@ -104,6 +104,28 @@ fn rows_are_seen_once_and_only_when_published() {
     }
 }
 
+/// Wherever they lie: what no disk could name must not be in a bucket or in memory either, or a case would prove nothing of a job.
+#[test]
+fn a_row_without_a_possible_folder_is_given_back_and_counted() {
+    for (name, mut world) in worlds() {
+        world.table.partitioned_by = vec!["dt".into()];
+        let mut sink = world.sink("o1");
+        let long = "x".repeat(300).leak();
+        let rejected = sink
+            .write(world.rows(&[FIRST[0], (7, "g", long), FIRST[2]]))
+            .unwrap();
+        assert_eq!(rejected.len(), 1, "{name}");
+        assert_eq!(rejected[0].0, world.rows(&[(7, "g", long)]), "{name}");
+        assert!(rejected[0].1.contains("'dt'"), "{name}: {}", rejected[0].1);
+        let mut staging = sink.stage(1, true).unwrap();
+        assert_eq!(staging.written, 3, "{name}");
+        let tokens = world.tokens(&mut staging).unwrap();
+        assert_eq!(rows_of(&tokens), 2, "{name}");
+        world.wait(world.publisher().publish(&tokens)).unwrap();
+        expect_shown(&name, &world, &[FIRST[0], FIRST[2]]);
+    }
+}
+
 #[test]
 fn a_crash_before_the_commit_shows_nothing_twice() {
     for (name, world) in worlds() {

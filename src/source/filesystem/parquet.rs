@@ -207,7 +207,7 @@ fn judged(batch: &RecordBatch, first_offset: i64, shape: &Shape, file: &File) ->
     judge(
         batch,
         0,
-        &mut |batch| fitted(batch, shape, file),
+        &|batch| fitted(batch, shape, file),
         &mut good,
         &mut columns,
     );
@@ -219,7 +219,7 @@ fn judged(batch: &RecordBatch, first_offset: i64, shape: &Shape, file: &File) ->
 fn judge(
     batch: &RecordBatch,
     first: u32,
-    fitted: &mut dyn FnMut(&RecordBatch) -> Result<RecordBatch, Unfit>,
+    fitted: &dyn Fn(&RecordBatch) -> Result<RecordBatch, Unfit>,
     good: &mut Vec<RecordBatch>,
     columns: &mut Columns,
 ) {

@@ -249,7 +249,7 @@ fn a_parquet_row_that_does_not_fit_costs_only_itself() {
     let mut source = open();
     let split = source.discover().unwrap().remove(0);
     let mut reader = source.open(&split, None).unwrap();
-    let (mut read, mut bad) = (Vec::new(), Vec::new());
+    let (mut read, mut bad) = (Vec::<i64>::new(), Vec::new());
     loop {
         match reader.poll(1).unwrap() {
             Poll::Columns(columns) => {
