@@ -32,9 +32,40 @@ pub struct Settings {
     pub max_drift: Duration,
     /// `tributary.allow-dropped-state`: whether a start may leave behind what the job has no place for any more.
     pub allow_dropped_state: bool,
+    /// `tributary.glue.*`
+    pub glue: Glue,
     /// What was set and changes nothing, each with its place.
     pub warnings: Vec<String>,
 }
+
+/// What the job has to do with the Glue catalog.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Glue {
+    /// `tributary.glue.database`: where tables are registered that do not name a database themselves.
+    pub database: Option<String>,
+    /// `tributary.glue.crawler`: who looks at tables that do not name a crawler themselves.
+    pub crawler: Option<String>,
+    /// `tributary.glue.crawler.min-interval`: the least time from one start to the next.
+    pub crawler_min_interval: Duration,
+    /// `tributary.glue.crawler.start`: what makes it start.
+    pub crawler_start: CrawlerStart,
+    /// `tributary.glue.crawler.role`: with it, a crawler that is not there is created.
+    pub crawler_role: Option<String>,
+    /// `tributary.glue.crawler.schedule`: when a crawler that is created runs by itself.
+    pub crawler_schedule: Option<String>,
+}
+
+/// What makes a crawler start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CrawlerStart {
+    NewFiles,
+    PartitionCommit,
+    Never,
+}
+
+/// The settings that others refer to.
+pub const GLUE_DATABASE: &str = "tributary.glue.database";
+pub const GLUE_CRAWLER: &str = "tributary.glue.crawler";
 
 /// Every setting that is known.
 pub const SETTINGS: &[OptionSpec] = &[
@@ -121,6 +152,38 @@ pub const SETTINGS: &[OptionSpec] = &[
         "true: state of queries and positions of tables that are not in the job any more are dropped, which is said; meant for one start, with -D",
     )
     .default("false"),
+    OptionSpec::new(
+        GLUE_DATABASE,
+        Kind::AnyText,
+        "the Glue database in which Parquet tables and the dead letters are registered; empty: none",
+    ),
+    OptionSpec::new(
+        GLUE_CRAWLER,
+        Kind::AnyText,
+        "the Glue crawler that is started when there is something new; empty: none",
+    ),
+    OptionSpec::new(
+        "tributary.glue.crawler.start",
+        Kind::OneOf(&["new-files", "partition-commit", "never"]),
+        "what is new: any file, a partition that is complete, or nothing, as its own schedule starts it",
+    )
+    .default("new-files"),
+    OptionSpec::new(
+        "tributary.glue.crawler.min-interval",
+        Kind::Duration,
+        "the least time from one start of a crawler to the next; each run is billed as 10 minutes at least",
+    )
+    .default("10 min"),
+    OptionSpec::new(
+        "tributary.glue.crawler.role",
+        Kind::AnyText,
+        "the IAM role of a crawler that is created because it is not there; empty: it has to be there",
+    ),
+    OptionSpec::new(
+        "tributary.glue.crawler.schedule",
+        Kind::AnyText,
+        "when a crawler that is created runs by itself: 'cron(15 12 * * ? *)'; empty: never",
+    ),
     OptionSpec::new(
         "table.exec.sink.not-null-enforcer",
         Kind::OneOf(&["ERROR", "DROP"]),
@@ -293,6 +356,40 @@ impl Raw<'_> {
             .ok_or_else(|| Error::bug(format!("the setting {key} has no duration")))
     }
 
+    /// A text; an empty one is as good as none, so that `'${NAME:-}'` can be written.
+    fn some_text(&self, key: &str) -> Option<String> {
+        self.text(key)
+            .filter(|text| !text.is_empty())
+            .map(str::to_owned)
+    }
+
+    fn glue(&self) -> Result<Glue> {
+        let [start, schedule] = [
+            "tributary.glue.crawler.start",
+            "tributary.glue.crawler.schedule",
+        ];
+        let glue = Glue {
+            database: self.some_text(GLUE_DATABASE),
+            crawler: self.some_text(GLUE_CRAWLER),
+            crawler_min_interval: self.duration("tributary.glue.crawler.min-interval")?,
+            crawler_start: match self.text(start) {
+                Some("partition-commit") => CrawlerStart::PartitionCommit,
+                Some("never") => CrawlerStart::Never,
+                _ => CrawlerStart::NewFiles,
+            },
+            crawler_role: self.some_text("tributary.glue.crawler.role"),
+            crawler_schedule: self.some_text(schedule),
+        };
+        if glue.crawler_schedule.is_some() && glue.crawler_role.is_none() {
+            return Err(self.refuse(
+                self.values.get(schedule).and_then(|(_, place)| *place),
+                &format!("'{schedule}' is for a crawler that is created, which needs 'tributary.glue.crawler.role'"),
+                "set the role too; the schedule of a crawler that is there already is left as it is",
+            ));
+        }
+        Ok(glue)
+    }
+
     fn typed(self) -> Result<Settings> {
         let name = match self.text("pipeline.name") {
             Some(name) => name.to_owned(),
@@ -318,6 +415,7 @@ impl Raw<'_> {
             ));
         }
         let memory = self.text("tributary.memory").and_then(values::size);
+        let glue = self.glue()?;
         Ok(Settings {
             checkpoint_interval,
             checkpoint_dir: match self.text("execution.checkpointing.dir") {
@@ -332,6 +430,7 @@ impl Raw<'_> {
             dead_letters_path: self.text("tributary.dead-letters.path").map(str::to_owned),
             max_drift: self.duration("tributary.alignment.max-drift")?,
             allow_dropped_state: self.text("tributary.allow-dropped-state") == Some("true"),
+            glue,
             warnings: self.warnings,
             name,
         })
@@ -377,6 +476,14 @@ mod tests {
                 dead_letters_path: None,
                 max_drift: Duration::from_secs(300),
                 allow_dropped_state: false,
+                glue: Glue {
+                    database: None,
+                    crawler: None,
+                    crawler_min_interval: Duration::from_secs(600),
+                    crawler_start: CrawlerStart::NewFiles,
+                    crawler_role: None,
+                    crawler_schedule: None,
+                },
                 warnings: Vec::new(),
             }
         );
@@ -394,6 +501,22 @@ mod tests {
         assert_eq!(settings.parallelism, Some(3));
         assert_eq!(settings.memory, 1 << 30);
         assert_eq!(settings.idle_timeout, None);
+    }
+
+    #[test]
+    fn an_empty_name_in_the_catalog_is_none() {
+        let glue = |sql| settings(sql, &[]).unwrap().glue;
+        assert_eq!(
+            glue("SET 'tributary.glue.database' = '${GLUE_DATABASE:-}'").database,
+            None
+        );
+        let glue = glue(
+            "SET 'tributary.glue.database' = 'lake'; SET 'tributary.glue.crawler.start' = 'NEVER';
+             SET 'tributary.glue.crawler.role' = '';",
+        );
+        assert_eq!(glue.database.as_deref(), Some("lake"));
+        assert_eq!(glue.crawler_start, CrawlerStart::Never);
+        assert_eq!(glue.crawler_role, None);
     }
 
     #[test]
@@ -445,6 +568,12 @@ mod tests {
                 "SET 'state.checkpoints.dir' = '/a';\nSET 'execution.checkpointing.dir' = '/b'",
                 None,
                 "jobs/a.b.sql:2:1: 'execution.checkpointing.dir' is set twice\n  hint: it is also set at 1:1, by one of its names",
+            ),
+            (
+                "SET 'tributary.glue.crawler.schedule' = 'cron(15 12 * * ? *)'",
+                None,
+                "jobs/a.b.sql:1:1: 'tributary.glue.crawler.schedule' is for a crawler that is created, which needs 'tributary.glue.crawler.role'\n  \
+                 hint: set the role too; the schedule of a crawler that is there already is left as it is",
             ),
             (
                 "",

@@ -151,6 +151,8 @@ fn load(servers: &str, lake: &Path, checkpoints: &Path) -> Result<Job> {
         "KAFKA_BOOTSTRAP_SERVERS" => Some(servers.to_string()),
         "LAKE" => Some(lake.display().to_string()),
         "CHECKPOINTS" => Some(checkpoints.display().to_string()),
+        // What it makes is for this moment only: no catalog is told.
+        "GLUE_DATABASE" | "GLUE_CRAWLER" => None,
         // Thresholds may be tried out from the environment, as with the real job.
         other => std::env::var(other).ok(),
     };

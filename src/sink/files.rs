@@ -79,7 +79,13 @@ impl Layout {
         ];
         known.extend(Rolling::KEYS);
         // A table may be read too, by this job or another: what only concerns its readers is theirs to judge.
-        let mut elsewhere = vec!["source.", "tributary."];
+        // When a partition is complete is not looked at here either.
+        let mut elsewhere = vec![
+            "source.",
+            "tributary.",
+            "sink.partition-commit.",
+            "partition.time-extractor.",
+        ];
         let format: Box<dyn Format> = match table.required(format_key)? {
             "parquet" => {
                 known.extend(ParquetFormat::KEYS);

@@ -1,6 +1,8 @@
 //! The connectors, and every option that each of them knows. Names and defaults are Flink's; our own begin with
 //! `tributary.`.
 
+mod filesystem;
+
 use super::options::{OptionSpec, Uses};
 use super::refusal::{Parsed, Refusal, did_you_mean};
 use super::values::Kind;
@@ -46,10 +48,16 @@ pub const CONNECTORS: &[Connector] = &[
         writes: true,
         formats: &["json", "csv", "raw", "parquet"],
         needs_format: true,
-        options: &[COMMON, SOURCE, FILESYSTEM],
+        options: &[
+            COMMON,
+            SOURCE,
+            filesystem::FILES,
+            filesystem::COMMIT,
+            filesystem::GLUE,
+        ],
         metadata: &["file.path"],
         later_metadata: &["file.name", "file.size", "file.modification-time"],
-        check: anything,
+        check: filesystem::check,
     },
     Connector {
         name: "datagen",
@@ -302,83 +310,6 @@ const KAFKA: &[OptionSpec] = &[
     OptionSpec::not_yet("sink.semantic", "use 'sink.delivery-guarantee'"),
     OptionSpec::new("client.id.prefix", Kind::Text, "")
         .no_effect("the client is named after the job"),
-];
-
-const COMMIT: &str = "files become visible with their epoch, whole, so that no reader needs a sign that a partition is complete";
-
-const FILESYSTEM: &[OptionSpec] = &[
-    OptionSpec::new(
-        "path",
-        Kind::Text,
-        "the table's folder: a path, file:// or s3://",
-    )
-    .required(),
-    OptionSpec::new("format", Kind::Text, "the format of the files"),
-    OptionSpec::new(
-        "partition.default-name",
-        Kind::Text,
-        "the partition of rows whose partition column is NULL or empty",
-    )
-    .default("__DEFAULT_PARTITION__"),
-    OptionSpec::new(
-        "source.monitor-interval",
-        Kind::Duration,
-        "how often to look for new files; without it, the files at the start are all",
-    ),
-    OptionSpec::not_yet(
-        "source.path.regex-pattern",
-        "name a folder that holds only the table's files",
-    ),
-    OptionSpec::new("source.report-statistics", Kind::Text, "")
-        .no_effect("no plan depends on statistics"),
-    OptionSpec::new(
-        "sink.rolling-policy.file-size",
-        Kind::Size,
-        "a file closes when it is this large",
-    )
-    .default("128MB"),
-    OptionSpec::new(
-        "sink.rolling-policy.rollover-interval",
-        Kind::Duration,
-        "a file closes when it is this old",
-    )
-    .default("30 min"),
-    OptionSpec::new(
-        "sink.rolling-policy.check-interval",
-        Kind::Duration,
-        "how often its age is looked at",
-    )
-    .default("1 min"),
-    OptionSpec::new(
-        "sink.rolling-policy.inactivity-interval",
-        Kind::Duration,
-        "a file closes after this long without a row",
-    )
-    .default("30 min"),
-    OptionSpec::new(
-        "tributary.parquet.compression",
-        Kind::Compression,
-        "how pages of Parquet are compressed",
-    )
-    .default("zstd"),
-    OptionSpec::new("sink.shuffle-by-partition.enable", Kind::Boolean, "")
-        .no_effect("each lane writes the partitions it has"),
-    OptionSpec::new("auto-compaction", Kind::Boolean, "")
-        .default("false")
-        .only("false", "use 'tributary compact'"),
-    OptionSpec::not_yet("compaction.file-size", "use 'tributary compact'"),
-    OptionSpec::not_yet("compaction.parallelism", "use 'tributary compact'"),
-    OptionSpec::not_yet("sink.partition-commit.policy.kind", COMMIT),
-    OptionSpec::not_yet("sink.partition-commit.policy.class", COMMIT),
-    OptionSpec::not_yet("sink.partition-commit.policy.class.parameters", COMMIT),
-    OptionSpec::not_yet("sink.partition-commit.success-file.name", COMMIT),
-    OptionSpec::not_yet("sink.partition-commit.trigger", COMMIT),
-    OptionSpec::not_yet("sink.partition-commit.delay", COMMIT),
-    OptionSpec::not_yet("sink.partition-commit.watermark-time-zone", COMMIT),
-    OptionSpec::not_yet("partition.time-extractor.kind", COMMIT),
-    OptionSpec::not_yet("partition.time-extractor.class", COMMIT),
-    OptionSpec::not_yet("partition.time-extractor.timestamp-pattern", COMMIT),
-    OptionSpec::not_yet("partition.time-extractor.timestamp-formatter", COMMIT),
 ];
 
 const DATAGEN: &[OptionSpec] = &[

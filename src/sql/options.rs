@@ -451,6 +451,7 @@ impl Options {
     pub fn list(&self, key: &str) -> Vec<String> {
         let separator = match declared(self, key).map(|spec| spec.kind) {
             Some(Kind::List(separator)) => separator,
+            Some(Kind::SomeOf(_)) => ',',
             _ => ';',
         };
         self.text(key)

@@ -18,6 +18,8 @@ pub enum Kind {
     Size,
     /// One of these words, in upper or lower case.
     OneOf(&'static [&'static str]),
+    /// One or more of these words, with commas between them.
+    SomeOf(&'static [&'static str]),
     /// Several texts with this character between them.
     List(char),
     /// One character.
@@ -50,6 +52,9 @@ impl Kind {
                 .find(|word| word.eq_ignore_ascii_case(value))
                 .map(|word| (*word).to_owned())
                 .ok_or_else(|| format!("one of {}", words.join(", "))),
+            Kind::SomeOf(words) => some_of(value, words).ok_or_else(|| {
+                format!("one or more of {}, with ',' between them", words.join(", "))
+            }),
             Kind::List(separator) => match list(value, separator).is_empty() {
                 false => Ok(kept),
                 true => Err(format!("a list with '{separator}' between its members")),
@@ -83,11 +88,24 @@ impl Kind {
             Kind::Duration => "duration".to_owned(),
             Kind::Size => "size".to_owned(),
             Kind::OneOf(words) => words.join(", "),
+            Kind::SomeOf(words) => format!("one or more of {}", words.join(", ")),
             Kind::List(separator) => format!("list with `{separator}`"),
             Kind::Character => "character".to_owned(),
             Kind::Compression => "zstd, zstd:LEVEL, snappy, none".to_owned(),
         }
     }
+}
+
+/// The words in the order of their list, each once.
+fn some_of(text: &str, words: &[&str]) -> Option<String> {
+    let given = list(text, ',');
+    let known = |member: &String| words.iter().any(|word| word.eq_ignore_ascii_case(member));
+    if given.is_empty() || !given.iter().all(known) {
+        return None;
+    }
+    let named = |word: &&&str| given.iter().any(|member| word.eq_ignore_ascii_case(member));
+    let chosen: Vec<&str> = words.iter().filter(named).copied().collect();
+    Some(chosen.join(","))
 }
 
 pub fn boolean(text: &str) -> Option<bool> {
@@ -199,6 +217,12 @@ mod tests {
             Kind::OneOf(&["SQL", "ISO-8601"]).check("iso-8601"),
             Ok("ISO-8601".to_owned())
         );
+        let some = Kind::SomeOf(&["metastore", "success-file"]);
+        assert_eq!(
+            some.check("Success-File, metastore"),
+            Ok("metastore,success-file".to_owned())
+        );
+        assert!(some.check("metastore,custom").is_err() && some.check(",").is_err());
         assert_eq!(Kind::Boolean.check("TRUE"), Ok("true".to_owned()));
         assert_eq!(Kind::Compression.check("ZSTD:3"), Ok("zstd:3".to_owned()));
         assert!(Kind::Compression.check("zstd:99").is_err());

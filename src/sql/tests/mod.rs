@@ -38,7 +38,7 @@ fn expression(sql: &str) -> Result<Expr> {
 fn the_emergency_job_is_read_whole() {
     let text = include_str!("../../../jobs/emergency.sql");
     let script = parse("jobs/emergency.sql", text, &|_| None).unwrap();
-    assert_eq!(script.settings.len(), 4);
+    assert_eq!(script.settings.len(), 6);
     assert_eq!(script.tables.len(), 7);
     assert_eq!(script.views.len(), 2);
     assert_eq!(script.inserts.len(), 5);

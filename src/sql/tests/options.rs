@@ -129,8 +129,23 @@ fn options_that_are_refused() {
         ),
         (
             format!("{files},\n'sink.partition-commit.policy.kind' = 'success-file'"),
-            "5:1: 'sink.partition-commit.policy.kind' is an option of Flink's that Tributary does not have yet",
-            "visible",
+            "5:1: 'sink.partition-commit.policy.kind' is about partitions, and the table 't' has none",
+            "PARTITIONED BY",
+        ),
+        (
+            format!("{files},\n'sink.partition-commit.policy.kind' = 'metastore,custom'"),
+            "5:1: 'metastore,custom' is not a value for 'sink.partition-commit.policy.kind'",
+            "one or more of metastore, success-file",
+        ),
+        (
+            format!("{files},\n'tributary.glue.projection.a.type' = 'integer'"),
+            "5:1: there is no partition column 'a' for 'tributary.glue.projection.a.type'",
+            "no PARTITIONED BY",
+        ),
+        (
+            format!("{files},\n'tributary.glue.projection.a.type' = 'int'"),
+            "5:1: 'int' is not a value for 'tributary.glue.projection.a.type'",
+            "integer",
         ),
         (
             format!("{files},\n'auto-compaction' = 'true'"),
@@ -166,6 +181,58 @@ fn options_that_are_refused() {
                 *expected,
                 *hint,
             )
+        })
+        .collect();
+    let cases: Vec<_> = cases
+        .iter()
+        .map(|(sql, expected, hint)| (sql.as_str(), *expected, *hint))
+        .collect();
+    refused(&cases);
+    // The same for a table that is partitioned by b.
+    let cases = [
+        (
+            "'sink.partition-commit.success-file.name' = 'done'",
+            "4:1: 'sink.partition-commit.success-file.name' needs 'sink.partition-commit.policy.kind' = 'success-file'",
+            "",
+        ),
+        (
+            "'sink.partition-commit.success-file.name' = 'done', 'sink.partition-commit.policy.kind' = 'success-file'",
+            "4:1: 'done' would be taken for data",
+            "begin with _",
+        ),
+        (
+            "'partition.time-extractor.timestamp-pattern' = '$b:00:00'",
+            "4:1: 'partition.time-extractor.timestamp-pattern' needs 'sink.partition-commit.trigger' = 'partition-time'",
+            "",
+        ),
+        (
+            "'partition.time-extractor.timestamp-pattern' = '$a $b:00', 'sink.partition-commit.trigger' = 'partition-time'",
+            "4:1: there is no partition column 'a'",
+            "'b'",
+        ),
+        (
+            "'sink.partition-commit.watermark-time-zone' = 'Europe/Berlin'",
+            "4:1: 'sink.partition-commit.watermark-time-zone' can only be 'UTC'",
+            "UTC",
+        ),
+        (
+            "'sink.partition-commit.policy.class' = 'x'",
+            "4:1: 'sink.partition-commit.policy.class' is an option of Flink's that Tributary does not have yet",
+            "metastore and success-file",
+        ),
+        (
+            "'tributary.glue.projection.a.interval.unit' = 'days'",
+            "4:1: there is no partition column 'a' for 'tributary.glue.projection.a.interval.unit'",
+            "PARTITIONED BY has: b",
+        ),
+    ];
+    let cases: Vec<_> = cases
+        .iter()
+        .map(|(options, expected, hint)| {
+            let sql = format!(
+                "CREATE TABLE t (a INT, b INT) PARTITIONED BY (b) WITH (\n{options}, {files})"
+            );
+            (sql, *expected, *hint)
         })
         .collect();
     let cases: Vec<_> = cases
