@@ -169,6 +169,7 @@ impl Catalog for MemoryCatalog {
     fn create_crawler<'a>(&'a self, spec: &'a CrawlerSpec) -> BoxFuture<'a, Result<()>> {
         let created = Crawler {
             state: "READY".to_owned(),
+            targets: spec.targets.clone(),
             ..Crawler::default()
         };
         let mut inner = self.lock();

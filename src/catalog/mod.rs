@@ -26,6 +26,27 @@ pub struct Definition {
     pub location: String,
     /// The table's properties; partition projection is among them.
     pub parameters: BTreeMap<String, String>,
+    pub format: Format,
+}
+
+/// What a table's files are, as the catalog has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Format {
+    Parquet,
+    /// Something that no job writes there: a view, or files of another kind; in words.
+    Other(String),
+}
+
+/// The property that makes Athena work partitions out by itself, with the value `true`.
+pub const PROJECTION_ENABLED: &str = "projection.enabled";
+
+impl Definition {
+    /// Whether Athena works the partitions out by itself, and passes over registered ones.
+    pub fn is_projected(&self) -> bool {
+        self.parameters
+            .get(PROJECTION_ENABLED)
+            .is_some_and(|value| value.trim().eq_ignore_ascii_case("true"))
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +82,10 @@ pub struct Crawler {
     pub last_message: Option<String>,
     /// When its last run began, in milliseconds since 1970.
     pub last_started_ms: Option<i64>,
+    /// The folders that it looks at, as URLs.
+    pub targets: Vec<String>,
+    /// What it passes over there, as patterns below each folder.
+    pub exclusions: Vec<String>,
 }
 
 /// A crawler to create.

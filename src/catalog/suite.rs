@@ -1,6 +1,6 @@
 //! What every catalog has to hold.
 
-use super::{Catalog, Column, CrawlerSpec, Definition, Partition, Start};
+use super::{Catalog, Column, CrawlerSpec, Definition, Format, Partition, Start};
 use crate::error::Kind;
 use std::collections::BTreeMap;
 
@@ -23,6 +23,7 @@ fn table() -> Definition {
         partition_keys: vec![column("dt", "string"), column("hour", "int")],
         location: "s3://bucket/lake/readings".into(),
         parameters: BTreeMap::from([("classification".into(), "parquet".into())]),
+        format: Format::Parquet,
     }
 }
 
@@ -49,6 +50,7 @@ pub async fn holds(catalog: &dyn Catalog) {
     assert_eq!(there.columns, table.columns);
     assert_eq!(there.partition_keys, table.partition_keys);
     assert_eq!(there.parameters["classification"], "parquet");
+    assert_eq!(there.format, Format::Parquet);
     assert_eq!(catalog.tables("suite").await.unwrap().len(), 1);
 
     // More than one request holds.
@@ -108,4 +110,5 @@ pub async fn holds(catalog: &dyn Catalog) {
     );
     let crawler = catalog.crawler("suite-crawler").await.unwrap().unwrap();
     assert_eq!(crawler.state, "RUNNING");
+    assert_eq!(crawler.targets, spec.targets);
 }
