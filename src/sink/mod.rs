@@ -31,6 +31,7 @@ mod text;
 mod upload;
 
 pub use options::TableSpec;
+pub(crate) use partition::{default_partition, escaped, folder_values};
 pub use upload::Uploads;
 
 use crate::clock::Clock;

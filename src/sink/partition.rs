@@ -3,6 +3,7 @@
 use super::Rejected;
 use super::options::TableSpec;
 use crate::error::{Error, Result};
+use crate::source::filesystem::unescaped;
 use arrow::array::{Array, ArrayRef, AsArray, StringArray, UInt32Array};
 use arrow::compute::{cast, partition, take_record_batch};
 use arrow::datatypes::DataType;
@@ -80,10 +81,7 @@ impl Partitioner {
                 table.name
             )));
         }
-        let default_name = table
-            .get(Self::DEFAULT_NAME_KEY)
-            .unwrap_or("__HIVE_DEFAULT_PARTITION__");
-        let default_name = escaped(default_name);
+        let default_name = default_partition(table);
         for column in &columns {
             if column.name.len() + "=".len() + default_name.len() > LONGEST_NAME {
                 return Err(Error::job(format!(
@@ -225,7 +223,20 @@ fn rows_of(batch: &RecordBatch, runs: &[Range<usize>]) -> Result<RecordBatch> {
     Ok(take_record_batch(batch, &indices)?)
 }
 
-fn escaped(text: &str) -> String {
+/// The name that stands for NULL, and for the empty text, in folders' names.
+pub(crate) fn default_partition(table: &TableSpec) -> &str {
+    table
+        .get(Partitioner::DEFAULT_NAME_KEY)
+        .unwrap_or("__HIVE_DEFAULT_PARTITION__")
+}
+
+/// The values that a partition's folder names, as they were in the rows: of `dt=a%2Fb/hour=07` they are `a/b` and `07`.
+pub(crate) fn folder_values(folder: &str) -> Vec<String> {
+    let values = folder.split('/').filter_map(|part| part.split_once('='));
+    values.map(|(_, value)| unescaped(value)).collect()
+}
+
+pub(crate) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     escape(text, &mut out);
     out
@@ -363,6 +374,15 @@ mod tests {
                 ("dt=..%2Fé%0A/hour=0", &[3]),
             ],
         );
+    }
+
+    #[test]
+    fn a_folder_gives_its_values_back() {
+        for value in ["2024-03-01 07:15", "a/b=c%d", "../é\n", ""] {
+            let folder = format!("dt={}/hour=7", escaped(value));
+            assert_eq!(folder_values(&folder), [value, "7"]);
+        }
+        assert_eq!(folder_values(""), [""; 0]);
     }
 
     #[test]

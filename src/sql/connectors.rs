@@ -1,7 +1,7 @@
 //! The connectors, and every option that each of them knows. Names and defaults are Flink's; our own begin with
 //! `tributary.`.
 
-mod filesystem;
+pub mod filesystem;
 
 use super::options::{OptionSpec, Uses};
 use super::refusal::{Parsed, Refusal, did_you_mean};

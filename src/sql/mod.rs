@@ -69,6 +69,20 @@ pub struct Table {
     pub place: Place,
 }
 
+impl Table {
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// Where an option was given; the table's own place where it was not.
+    pub fn option_place(&self, key: &str) -> Place {
+        self.options
+            .entries
+            .get(key)
+            .map_or(self.place, |entry| entry.place)
+    }
+}
+
 #[derive(Debug)]
 pub struct Column {
     pub name: String,

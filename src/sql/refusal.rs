@@ -26,7 +26,11 @@ pub fn refuse(
     hint: impl fmt::Display,
 ) -> Error {
     let hint = hint.to_string();
-    let mut text = format!("{path}:{place}: {message}");
+    // What was said on the command line, or by nobody, stands nowhere in the file.
+    let mut text = match place.line {
+        0 => format!("{path}: {message}"),
+        _ => format!("{path}:{place}: {message}"),
+    };
     if !hint.is_empty() {
         text.push_str("\n  hint: ");
         text.push_str(&hint);
@@ -50,6 +54,12 @@ impl Refusal {
 
     pub fn in_file(&self, path: &str) -> Error {
         refuse(path, self.place, &self.message, &self.hint)
+    }
+
+    /// The same as a warning, in one line.
+    pub fn warning(&self, path: &str) -> String {
+        let text = self.in_file(path).to_string();
+        text.replacen("\n  hint: ", "; ", 1)
     }
 
     /// What sqlparser says, with its place taken out of the text: `Expected: x, found: y at Line: 1, Column: 2`.

@@ -84,7 +84,7 @@ impl File {
 }
 
 /// Undoes `%2F` and the like, which stand in a path for characters that cannot.
-fn unescaped(text: &str) -> String {
+pub(crate) fn unescaped(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;

@@ -17,6 +17,7 @@ use super::{Poll, Position, Positions, Reader, Source, SourceContext, Split, Wak
 use crate::error::{Error, Result};
 use crate::plan::Scan;
 use arrow::datatypes::SchemaRef;
+pub(crate) use files::unescaped;
 use files::{File, Folder};
 use object_store::ObjectStore;
 use records::Quoting;

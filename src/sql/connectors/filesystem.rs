@@ -12,10 +12,11 @@ pub const METASTORE: &str = "metastore";
 pub const SUCCESS_FILE: &str = "success-file";
 
 pub const POLICY: &str = "sink.partition-commit.policy.kind";
-const TRIGGER: &str = "sink.partition-commit.trigger";
-const SUCCESS_FILE_NAME: &str = "sink.partition-commit.success-file.name";
-const TIMESTAMP_PATTERN: &str = "partition.time-extractor.timestamp-pattern";
-const TIMESTAMP_FORMATTER: &str = "partition.time-extractor.timestamp-formatter";
+pub const TRIGGER: &str = "sink.partition-commit.trigger";
+pub const DELAY: &str = "sink.partition-commit.delay";
+pub const SUCCESS_FILE_NAME: &str = "sink.partition-commit.success-file.name";
+pub const TIMESTAMP_PATTERN: &str = "partition.time-extractor.timestamp-pattern";
+pub const TIMESTAMP_FORMATTER: &str = "partition.time-extractor.timestamp-formatter";
 /// What the options of partition projection begin with; the rest is Athena's own words.
 pub const PROJECTION: &str = "tributary.glue.projection.";
 
@@ -100,7 +101,7 @@ pub(super) const COMMIT: &[OptionSpec] = &[
     )
     .default("process-time"),
     OptionSpec::new(
-        "sink.partition-commit.delay",
+        DELAY,
         Kind::Duration,
         "how old it is when it counts as complete",
     )

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 /// A compiled pattern.
 #[derive(Debug, Clone)]
-pub(super) struct Pattern {
+pub(crate) struct Pattern {
     pieces: Vec<Piece>,
     /// Moments in the same span of this many microseconds have the same text.
     span: i64,
@@ -68,7 +68,7 @@ const WEEKDAYS: [&str; 7] = [
 
 impl Pattern {
     /// Compiles a pattern, or says what in it is not supported.
-    pub(super) fn compile(text: &str) -> Result<Pattern, String> {
+    pub(crate) fn compile(text: &str) -> Result<Pattern, String> {
         let mut pieces: Vec<Piece> = Vec::new();
         let mut span = DAY;
         let mut chars = text.chars().peekable();
@@ -98,7 +98,7 @@ impl Pattern {
     }
 
     /// Appends the text of a moment, in microseconds since 1970, in UTC.
-    pub(super) fn format(&self, micros: i64, out: &mut String) {
+    pub(crate) fn format(&self, micros: i64, out: &mut String) {
         let Some(at) = DateTime::from_timestamp_micros(micros) else {
             return;
         };
@@ -111,7 +111,7 @@ impl Pattern {
     }
 
     /// The moment that a text names, in microseconds since 1970, or none when it does not follow the pattern.
-    pub(super) fn parse(&self, text: &str) -> Option<i64> {
+    pub(crate) fn parse(&self, text: &str) -> Option<i64> {
         let mut parts = Parts::default();
         let mut rest = text;
         for (i, piece) in self.pieces.iter().enumerate() {
