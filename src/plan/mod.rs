@@ -16,6 +16,7 @@ mod join;
 mod lower;
 mod meaning;
 mod merge;
+mod origin;
 mod prune;
 mod rules;
 mod scan;
@@ -29,6 +30,7 @@ pub(crate) mod tests;
 
 pub use explain::{Format, explain};
 pub use meaning::{Meaning, meanings};
+pub use origin::Origin;
 pub use script::plan;
 
 use crate::time::EventTime;

@@ -144,33 +144,37 @@ fn compare(path: &Path, actual: &str) {
     );
 }
 
-/// A file of cases: `#### title`, the statements, `----`, and the graph or the refusal. Before each case stand the statements of
-/// `tables.sql`, in one line, so the case itself begins in line 2.
+/// A file of cases: `#### title`, the statements, `----`, and the graph or the refusal.
 fn check_cases(file: &str) {
-    let tables = std::fs::read_to_string(folder().join("tables.sql")).unwrap();
+    check_file(&folder().join(file), |sql| match planned("job.sql", sql) {
+        Ok(graph) => explain(&graph, Format::Text),
+        Err(error) => error.to_string(),
+    });
+}
+
+/// Holds each case of a file to what comes of its job. Before each stand the statements of the `tables.sql` beside it, in one line, so
+/// the case itself begins in line 2.
+pub(crate) fn check_file(path: &Path, result: impl Fn(&str) -> String) {
+    let tables = std::fs::read_to_string(path.with_file_name("tables.sql")).unwrap();
     let tables: Vec<&str> = tables
         .lines()
         .filter(|line| !line.starts_with("--"))
         .collect();
     let tables = tables.join(" ");
-    let path = folder().join(file);
-    let text = std::fs::read_to_string(&path).unwrap();
+    let text = std::fs::read_to_string(path).unwrap();
     let mut actual = String::new();
     let (head, cases) = text.split_once("#### ").unwrap();
     actual.push_str(head);
     for case in cases.split("#### ") {
         let (title, rest) = case.split_once('\n').unwrap();
         let sql = rest.split("\n----\n").next().unwrap().trim_end();
-        let result = match planned("job.sql", &format!("{tables}\n{sql}\n")) {
-            Ok(graph) => explain(&graph, Format::Text),
-            Err(error) => error.to_string(),
-        };
+        let result = result(&format!("{tables}\n{sql}\n"));
         actual.push_str(&format!(
             "#### {title}\n{sql}\n----\n{}\n\n",
             result.trim_end()
         ));
     }
-    compare(&path, &actual);
+    compare(path, &actual);
 }
 
 #[test]

@@ -81,7 +81,7 @@ impl Partitioner {
                 table.name
             )));
         }
-        let default_name = default_partition(table);
+        let default_name = escaped(default_partition(table));
         for column in &columns {
             if column.name.len() + "=".len() + default_name.len() > LONGEST_NAME {
                 return Err(Error::job(format!(
