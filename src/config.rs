@@ -43,6 +43,8 @@ pub struct Settings {
 pub struct Glue {
     /// `tributary.glue.database`: where tables are registered that do not name a database themselves.
     pub database: Option<String>,
+    /// `tributary.glue.dead-letters.table`: what the usual dead letters are called there.
+    pub dead_letters_table: String,
     /// `tributary.glue.crawler`: who looks at tables that do not name a crawler themselves.
     pub crawler: Option<String>,
     /// `tributary.glue.crawler.min-interval`: the least time from one start to the next.
@@ -157,6 +159,12 @@ pub const SETTINGS: &[OptionSpec] = &[
         Kind::AnyText,
         "the Glue database in which Parquet tables and the dead letters are registered; empty: none",
     ),
+    OptionSpec::new(
+        "tributary.glue.dead-letters.table",
+        Kind::Text,
+        "the name of the dead letters there; jobs that share a database but no lake need one each",
+    )
+    .default("dead_letters"),
     OptionSpec::new(
         GLUE_CRAWLER,
         Kind::AnyText,
@@ -370,6 +378,9 @@ impl Raw<'_> {
         ];
         let glue = Glue {
             database: self.some_text(GLUE_DATABASE),
+            dead_letters_table: self
+                .some_text("tributary.glue.dead-letters.table")
+                .unwrap_or_default(),
             crawler: self.some_text(GLUE_CRAWLER),
             crawler_min_interval: self.duration("tributary.glue.crawler.min-interval")?,
             crawler_start: match self.text(start) {
@@ -478,6 +489,7 @@ mod tests {
                 allow_dropped_state: false,
                 glue: Glue {
                     database: None,
+                    dead_letters_table: "dead_letters".to_owned(),
                     crawler: None,
                     crawler_min_interval: Duration::from_secs(600),
                     crawler_start: CrawlerStart::NewFiles,

@@ -191,5 +191,5 @@ impl Catalog for MemoryCatalog {
 
 #[tokio::test]
 async fn the_memory_catalog_keeps_the_contract() {
-    super::suite::holds(&MemoryCatalog::default()).await;
+    super::suite::holds(&MemoryCatalog::default(), "suite").await;
 }

@@ -5,9 +5,18 @@
 //!
 //! A [`Catalog`] is one step at a time; it waits for the network, and knows nothing of jobs.
 
+pub mod definition;
+pub mod evolve;
+pub mod glue;
+pub mod hive;
 pub mod memory;
+pub mod preflight;
+
+mod projected;
 #[cfg(test)]
 mod suite;
+#[cfg(test)]
+mod tests;
 
 use crate::error::Result;
 use futures::future::BoxFuture;

@@ -12,9 +12,9 @@ fn column(name: &str, hive_type: &str) -> Column {
     }
 }
 
-fn table() -> Definition {
+fn table(database: &str) -> Definition {
     Definition {
-        database: "suite".into(),
+        database: database.into(),
         name: "readings".into(),
         columns: vec![
             column("id", "string"),
@@ -34,24 +34,24 @@ fn partition(hour: usize) -> Partition {
     }
 }
 
-/// On an empty catalog.
-pub async fn holds(catalog: &dyn Catalog) {
-    let table = table();
-    assert_eq!(catalog.table("suite", "readings").await.unwrap(), None);
-    catalog.create_database("suite").await.unwrap();
-    catalog.create_database("suite").await.unwrap();
+/// On a catalog that has nothing of this name.
+pub async fn holds(catalog: &dyn Catalog, name: &str) {
+    let table = table(name);
+    assert_eq!(catalog.table(name, "readings").await.unwrap(), None);
+    catalog.create_database(name).await.unwrap();
+    catalog.create_database(name).await.unwrap();
 
     catalog.create_table(&table).await.unwrap();
     let mut other = table.clone();
     other.location = "s3://bucket/elsewhere".into();
     catalog.create_table(&other).await.unwrap();
-    let there = catalog.table("suite", "readings").await.unwrap().unwrap();
+    let there = catalog.table(name, "readings").await.unwrap().unwrap();
     assert_eq!(there.location, table.location, "a table is created once");
     assert_eq!(there.columns, table.columns);
     assert_eq!(there.partition_keys, table.partition_keys);
     assert_eq!(there.parameters["classification"], "parquet");
     assert_eq!(there.format, Format::Parquet);
-    assert_eq!(catalog.tables("suite").await.unwrap().len(), 1);
+    assert_eq!(catalog.tables(name).await.unwrap().len(), 1);
 
     // More than one request holds.
     let many: Vec<Partition> = (0..250).map(partition).collect();
@@ -61,7 +61,7 @@ pub async fn holds(catalog: &dyn Catalog) {
     );
     assert_eq!(catalog.add_partitions(&table, &many).await.unwrap(), 149);
     assert_eq!(catalog.add_partitions(&table, &many).await.unwrap(), 0);
-    let mut listed = catalog.partitions("suite", "readings").await.unwrap();
+    let mut listed = catalog.partitions(name, "readings").await.unwrap();
     let mut expected = many.clone();
     listed.sort();
     expected.sort();
@@ -70,10 +70,10 @@ pub async fn holds(catalog: &dyn Catalog) {
     let mut wider = table.clone();
     wider.columns.push(column("added", "bigint"));
     catalog.update_table(&wider).await.unwrap();
-    let there = catalog.table("suite", "readings").await.unwrap().unwrap();
+    let there = catalog.table(name, "readings").await.unwrap().unwrap();
     assert_eq!(there.columns, wider.columns);
     assert_eq!(
-        catalog.partitions("suite", "readings").await.unwrap().len(),
+        catalog.partitions(name, "readings").await.unwrap().len(),
         250
     );
 
@@ -83,32 +83,26 @@ pub async fn holds(catalog: &dyn Catalog) {
     };
     catalog.move_partition(&table, &moved).await.unwrap();
     assert_eq!(catalog.add_partitions(&table, &many).await.unwrap(), 0);
-    let listed = catalog.partitions("suite", "readings").await.unwrap();
+    let listed = catalog.partitions(name, "readings").await.unwrap();
     assert!(listed.contains(&moved) && !listed.contains(&partition(7)));
     let unknown = catalog.move_partition(&table, &partition(999)).await;
     assert_eq!(unknown.unwrap_err().kind(), Kind::Job);
 
-    let missing = catalog.start_crawler("suite-crawler").await;
+    let missing = catalog.start_crawler(name).await;
     assert_eq!(missing.unwrap_err().kind(), Kind::Job);
-    assert_eq!(catalog.crawler("suite-crawler").await.unwrap(), None);
+    assert_eq!(catalog.crawler(name).await.unwrap(), None);
     let spec = CrawlerSpec {
-        name: "suite-crawler".into(),
+        name: name.into(),
         role: "arn:aws:iam::123456789012:role/crawler".into(),
-        database: "suite".into(),
+        database: name.into(),
         targets: vec![table.location.clone()],
         schedule: None,
     };
     catalog.create_crawler(&spec).await.unwrap();
     catalog.create_crawler(&spec).await.unwrap();
-    assert_eq!(
-        catalog.start_crawler("suite-crawler").await.unwrap(),
-        Start::Started
-    );
-    assert_eq!(
-        catalog.start_crawler("suite-crawler").await.unwrap(),
-        Start::Running
-    );
-    let crawler = catalog.crawler("suite-crawler").await.unwrap().unwrap();
+    assert_eq!(catalog.start_crawler(name).await.unwrap(), Start::Started);
+    assert_eq!(catalog.start_crawler(name).await.unwrap(), Start::Running);
+    let crawler = catalog.crawler(name).await.unwrap().unwrap();
     assert_eq!(crawler.state, "RUNNING");
     assert_eq!(crawler.targets, spec.targets);
 }

@@ -1,5 +1,7 @@
 //! From a job file to a plan: what every command that takes a job begins with.
 
+use crate::catalog::definition::{self, Registered};
+use crate::catalog::preflight;
 use crate::config::Settings;
 use crate::decode;
 use crate::error::{Error, Result};
@@ -21,6 +23,10 @@ pub struct Job {
     pub tables: Vec<TableSpec>,
     /// Which of them takes whose dead letters.
     pub letters: Addresses,
+    /// The tables that the catalog is told of.
+    pub registered: Vec<Registered>,
+    /// What the user should know, each with its place.
+    pub warnings: Vec<String>,
 }
 
 /// The name of the table of dead letters.
@@ -88,13 +94,45 @@ impl Job {
             &usual,
             decode::dead_letters::schema(),
         ));
+        let judged = definition::Job {
+            script: &script,
+            settings: &settings,
+            graph: &graph,
+            tables: &tables,
+        };
+        let (registered, mut told) =
+            definition::registered(judged).map_err(|refusal| refusal.in_file(path))?;
+        let findings = preflight::findings(judged, &registered);
+        if !findings.refused.is_empty() {
+            let refusals = findings.refused.iter();
+            let texts: Vec<String> = refusals
+                .map(|refusal| refusal.in_file(path).to_string())
+                .collect();
+            return Err(Error::job(texts.join("\n")));
+        }
+        told.extend(findings.warnings);
+        let mut warnings = script.warnings.clone();
+        warnings.extend(settings.warnings.iter().cloned());
+        warnings.extend(told.iter().map(|warning| warning.warning(path)));
         Ok(Job {
             script,
             settings,
             graph,
             tables,
             letters,
+            registered,
+            warnings,
         })
+    }
+
+    /// The job as the catalog's judges see it.
+    pub fn judged(&self) -> definition::Job<'_> {
+        definition::Job {
+            script: &self.script,
+            settings: &self.settings,
+            graph: &self.graph,
+            tables: &self.tables,
+        }
     }
 }
 

@@ -65,7 +65,7 @@ impl Args {
 
 pub fn run(args: Args) -> Result<u8> {
     let job = Job::load(&args.job, &args.overrides())?;
-    for warning in &job.settings.warnings {
+    for warning in &job.warnings {
         warn!("{warning}");
     }
     let mode = match (args.standby, args.takeover) {
