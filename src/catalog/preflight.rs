@@ -144,7 +144,7 @@ impl Look<'_> {
             };
             if has_nanoseconds(field.data_type()) {
                 let message = format!(
-                    "'{}' of '{}' is a {}: its last three digits are not kept, because Athena reads no nanoseconds",
+                    "'{}' of '{}' is of type {}: its last three digits are not kept, because Athena reads no nanoseconds",
                     field.name(),
                     self.spec.name,
                     flink_name(field.data_type())
@@ -471,5 +471,34 @@ fn excludes(glob: &str, folder: &str) -> bool {
             Some(beginning) => first.starts_with(beginning),
             None => stem == folder || stem == first,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_within_another_by_whole_names() {
+        assert!(is_within("s3://b/lake/t", "s3://b/lake/"));
+        assert!(is_within("s3://b/lake", "s3://b/lake"));
+        assert!(!is_within("s3://b/lakes", "s3://b/lake"));
+    }
+
+    #[test]
+    fn a_crawlers_patterns_are_about_folders() {
+        for glob in [
+            "_tributary/**",
+            "_tributary**",
+            "**/_tributary/**",
+            "_*/**",
+            "**",
+        ] {
+            assert!(excludes(glob, "_tributary"), "{glob}");
+        }
+        for glob in ["_tributary", "*.json", "tributary/**", "_trib/**"] {
+            assert!(!excludes(glob, "_tributary"), "{glob}");
+        }
+        assert!(excludes("checkpoints/**", "checkpoints/emergency"));
     }
 }

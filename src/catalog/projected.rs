@@ -18,7 +18,6 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 const TEMPLATE: &str = "storage.location.template";
-const TEMPLATE_OPTION: &str = "tributary.glue.storage.location.template";
 /// How a DATE names its folders.
 const ISO_DATE: &str = "yyyy-MM-dd";
 
@@ -34,11 +33,8 @@ pub fn of(table: &Table, graph: &Graph) -> Parsed<Projected> {
     let mut projected = Projected::default();
     let enabled = format!("{PROJECTION}enabled");
     let Some(switch) = table.options.entries.get(&enabled) else {
-        let idle = table
-            .options
-            .entries
-            .iter()
-            .find(|(key, _)| key.starts_with(PROJECTION) || key.as_str() == TEMPLATE_OPTION);
+        let mut entries = table.options.entries.iter();
+        let idle = entries.find(|(key, _)| key.starts_with(PROJECTION));
         return match idle {
             None => Ok(projected),
             Some((key, entry)) => Err(Refusal::new(
@@ -82,7 +78,7 @@ pub fn of(table: &Table, graph: &Graph) -> Parsed<Projected> {
             )),
         );
     }
-    projected.parameters.extend(template(table)?);
+    projected.parameters.extend(template(table));
     for key in [PROJECTION_ENABLED, PROJECTED_BY_JOB] {
         projected
             .parameters
@@ -91,30 +87,20 @@ pub fn of(table: &Table, graph: &Graph) -> Parsed<Projected> {
     Ok(projected)
 }
 
-/// Where the partitions lie, if that has to be said.
-fn template(table: &Table) -> Parsed<Option<(String, String)>> {
+/// Where the partitions lie, if that has to be said: Athena knows only names in lower case.
+fn template(table: &Table) -> Option<(String, String)> {
     let mut folders = String::new();
     for name in &table.partitioned_by {
         // Writing into a String cannot fail.
         let _ = write!(folders, "{}=${{{}}}/", escaped(name), hive::lower(name));
     }
-    if let Some(entry) = table.options.entries.get(TEMPLATE_OPTION) {
-        if !entry.value.ends_with(&format!("/{folders}")) {
-            return Err(Refusal::new(
-                entry.place,
-                format!("'{TEMPLATE_OPTION}' does not lead to where the files are"),
-            )
-            .hint(format!("it has to end with /{folders}")));
-        }
-        return Ok(Some((TEMPLATE.to_owned(), entry.value.clone())));
-    }
     let usual = |name: &String| escaped(name) == hive::lower(name);
     if table.partitioned_by.iter().all(usual) {
-        return Ok(None);
+        return None;
     }
     let path = table.options.get("path").unwrap_or_default();
     let location = super::definition::location(path);
-    Ok(Some((TEMPLATE.to_owned(), format!("{location}/{folders}"))))
+    Some((TEMPLATE.to_owned(), format!("{location}/{folders}")))
 }
 
 /// A column that a projected table is partitioned by.
@@ -257,7 +243,7 @@ impl<'a> Column<'a> {
                 .refuse(
                     "type",
                     format!(
-                        "'{}' is a {}, which Athena does not project as {kind}",
+                        "'{}' is of type {}, which Athena does not project as {kind}",
                         self.name,
                         flink_name(self.data_type)
                     ),

@@ -99,11 +99,18 @@ impl Graph {
             ("not_null", [value]) => return self.judge(value, input, found),
             ("date_format", _) => constant(1).map(Origin::Formatted),
             ("extract", _) => constant(0).map(Origin::Extracted),
-            (_, [value]) if cast_target(call.fun()).as_deref() == Some("STRING") => {
-                let schema = input.map(|input| &self.nodes[input].schema);
-                let from = schema.and_then(|schema| value.data_type(schema).ok());
-                (from == Some(DataType::Date32)).then(|| Origin::Formatted("yyyy-MM-dd".to_owned()))
-            }
+            (_, [value]) => match cast_target(call.fun()).as_deref() {
+                Some("TINYINT" | "SMALLINT" | "INT" | "BIGINT") => {
+                    return self.judge(value, input, found);
+                }
+                Some("STRING") => {
+                    let schema = input.map(|input| &self.nodes[input].schema);
+                    let from = schema.and_then(|schema| value.data_type(schema).ok());
+                    let is_date = from == Some(DataType::Date32);
+                    is_date.then(|| Origin::Formatted("yyyy-MM-dd".to_owned()))
+                }
+                _ => None,
+            },
             _ => None,
         };
         found.push(origin.unwrap_or(Origin::Unknown));

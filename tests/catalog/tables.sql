@@ -1,3 +1,3 @@
 -- Before each case of this folder.
-CREATE TABLE o (id STRING, code STRING, n INT, big BIGINT, place ROW<city STRING, x DOUBLE>, at TIMESTAMP(3), WATERMARK FOR at AS at) WITH ('connector' = 'datagen');
+CREATE TABLE o (id STRING, code STRING, n INT, big BIGINT, place ROW<City STRING, x DOUBLE>, at TIMESTAMP(3), WATERMARK FOR at AS at) WITH ('connector' = 'datagen');
 

@@ -214,11 +214,6 @@ pub(super) const GLUE: &[OptionSpec] = &[
         Kind::List(','),
         "of an enum: all the values, with , between them",
     ),
-    OptionSpec::new(
-        "tributary.glue.storage.location.template",
-        Kind::Text,
-        "where projected partitions lie, with ${column} for each column; without it, column=value/ below the table",
-    ),
 ];
 
 /// What the options of one table have to do with each other. What needs the job's settings too is judged where both are known.
