@@ -298,8 +298,9 @@ impl Sink for FileSink {
         self.roll(self.context.clock.now_ms())?;
         self.close_where(|file| close || matches!(file.kept, Kept::ClosesAtBarrier))?;
         let mut carry = Carry::default();
-        for file in self.open.values_mut() {
+        for (partition, file) in &mut self.open {
             carry.open.push(file.number);
+            carry.partitions.insert(partition.clone());
             if let Kept::Rows { batches, bytes } = &mut file.kept
                 && !batches.is_empty()
             {

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use arrow::record_batch::RecordBatch;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// All tables in memory of one test, however often its job is started.
@@ -21,6 +21,8 @@ struct MemoryTable {
     staged: BTreeMap<String, Vec<RecordBatch>>,
     /// In the order in which they were published.
     published: Vec<(String, Vec<RecordBatch>)>,
+    /// Signs for others: `dt=2024-03-01/_SUCCESS`.
+    marks: BTreeSet<String>,
 }
 
 impl MemoryTables {
@@ -34,6 +36,13 @@ impl MemoryTables {
                 .collect(),
             None => Vec::new(),
         }
+    }
+
+    /// The signs in the table's folders.
+    pub fn marks(&self, table: &str) -> Vec<String> {
+        let tables = self.lock();
+        let marks = tables.get(table).map(|table| table.marks.iter().cloned());
+        marks.into_iter().flatten().collect()
     }
 
     /// How many staged things wait to be published or discarded.
@@ -50,30 +59,39 @@ impl MemoryTables {
 pub(super) struct MemorySink {
     table: TableSpec,
     tables: MemoryTables,
-    /// It has no folders, and takes the rows that files would.
+    /// Its folders are only names, for the catalog to be told; it takes the rows that files would.
     partitioner: Partitioner,
     numbers: Uploads,
     name: String,
-    rows: Vec<RecordBatch>,
+    rows: BTreeMap<String, Vec<RecordBatch>>,
     written: u64,
 }
 
 pub(super) fn check(table: &TableSpec) -> Result<()> {
-    table.only(&["connector"], &["tributary."])
+    table.only(&["connector"], &["tributary."])?;
+    Partitioner::of(table).map(drop)
 }
 
 impl MemorySink {
     pub fn open(table: &TableSpec, context: &SinkContext) -> Result<MemorySink> {
         check(table)?;
         Ok(MemorySink {
-            partitioner: Partitioner::of(table)?,
             table: table.clone(),
+            partitioner: Partitioner::of(table)?,
             tables: context.memory.clone(),
             numbers: context.uploads.clone(),
             name: format!("{}-{}", context.owner, context.lane),
-            rows: Vec::new(),
+            rows: BTreeMap::new(),
             written: 0,
         })
+    }
+
+    fn take(&mut self, batch: &RecordBatch) -> Result<Rejected> {
+        let shares = self.partitioner.split(batch)?;
+        for (folder, rows) in shares.groups {
+            self.rows.entry(folder).or_default().push(rows);
+        }
+        Ok(shares.rejected)
     }
 }
 
@@ -81,28 +99,30 @@ impl Sink for MemorySink {
     fn write(&mut self, batch: RecordBatch) -> Result<Rejected> {
         expect_columns(&self.table, &batch, false)?;
         self.written += batch.num_rows() as u64;
-        let shares = self.partitioner.split(&batch)?;
-        self.rows
-            .extend(shares.groups.into_iter().map(|(_, rows)| rows));
-        Ok(shares.rejected)
+        self.take(&batch)
     }
 
     fn restore(&mut self, carried: RecordBatch) -> Result<()> {
         expect_columns(&self.table, &carried, true)?;
-        self.rows.push(carried);
-        Ok(())
+        self.take(&carried).map(drop)
     }
 
     fn stage(&mut self, _epoch: u64, _close: bool) -> Result<Staging> {
-        let batches = std::mem::take(&mut self.rows);
-        let rows: u64 = batches.iter().map(|batch| batch.num_rows() as u64).sum();
-        let bytes = batches
-            .iter()
-            .map(|batch| batch.get_array_memory_size() as u64)
-            .sum();
         let mut tokens = Vec::new();
-        if rows > 0 {
+        for (partition, batches) in std::mem::take(&mut self.rows) {
+            let rows: u64 = batches.iter().map(|batch| batch.num_rows() as u64).sum();
+            if rows == 0 {
+                continue;
+            }
+            let bytes = batches
+                .iter()
+                .map(|batch| batch.get_array_memory_size() as u64)
+                .sum();
             let name = format!("{}-{}", self.name, self.numbers.next_number());
+            let name = match partition.as_str() {
+                "" => name,
+                folder => format!("{folder}/{name}"),
+            };
             let mut tables = self.tables.lock();
             let table = tables.entry(self.table.name.clone()).or_default();
             table.staged.insert(name.clone(), batches);
@@ -116,10 +136,8 @@ impl Sink for MemorySink {
     }
 
     fn buffered_bytes(&self) -> usize {
-        self.rows
-            .iter()
-            .map(RecordBatch::get_array_memory_size)
-            .sum()
+        let batches = self.rows.values().flatten();
+        batches.map(RecordBatch::get_array_memory_size).sum()
     }
 
     fn shrink(&mut self) -> Result<()> {
@@ -166,6 +184,21 @@ impl MemoryPublisher {
 impl Publisher for MemoryPublisher {
     fn publish<'a>(&'a self, tokens: &'a [Token]) -> BoxFuture<'a, Result<()>> {
         futures::future::ready(self.publish_now(tokens)).boxed()
+    }
+
+    fn mark<'a>(&'a self, partition: &'a str, file: &'a str) -> BoxFuture<'a, Result<()>> {
+        let mut tables = self.tables.lock();
+        let table = tables.entry(self.table.clone()).or_default();
+        table.marks.insert(format!("{partition}/{file}"));
+        futures::future::ready(Ok(())).boxed()
+    }
+
+    fn partitions(&self) -> BoxFuture<'_, Result<BTreeSet<String>>> {
+        let tables = self.tables.lock();
+        let published = tables.get(&self.table).map(|table| table.published.iter());
+        let names = published.into_iter().flatten().map(|(name, _)| name);
+        let folders = names.filter_map(|name| Some(name.rsplit_once('/')?.0.to_owned()));
+        futures::future::ready(Ok(folders.collect())).boxed()
     }
 
     fn discard_except<'a>(&'a self, keep: &'a [Token]) -> BoxFuture<'a, Result<()>> {

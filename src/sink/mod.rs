@@ -37,10 +37,12 @@ pub use upload::Uploads;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use arrow::record_batch::RecordBatch;
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use object_store::ObjectStore;
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::runtime::Handle;
 
@@ -85,6 +87,8 @@ pub struct Carry {
     pub appended: Vec<(u64, Vec<RecordBatch>)>,
     /// Every file that stays open, so that the carried rows of all others can be forgotten.
     pub open: Vec<u64>,
+    /// The partitions that those files are in: none of them is complete.
+    pub partitions: BTreeSet<String>,
 }
 
 /// A thing that is durable and not yet visible.
@@ -104,6 +108,16 @@ pub trait Publisher: Send + Sync {
 
     /// Removes whatever was staged by earlier owners and is not among `keep`.
     fn discard_except<'a>(&'a self, keep: &'a [Token]) -> BoxFuture<'a, Result<()>>;
+
+    /// Writes an empty file of this name into a partition's folder, as a sign for others. Repeating it is harmless.
+    fn mark<'a>(&'a self, _partition: &'a str, _file: &'a str) -> BoxFuture<'a, Result<()>> {
+        futures::future::ready(Ok(())).boxed()
+    }
+
+    /// The folders of all partitions in which there is something to read.
+    fn partitions(&self) -> BoxFuture<'_, Result<BTreeSet<String>>> {
+        futures::future::ready(Ok(BTreeSet::new())).boxed()
+    }
 }
 
 /// Opens the store that a URL or a local path leads to, and says where in it that is.

@@ -57,7 +57,7 @@ impl TableSpec {
     }
 
     /// A refusal that names the option and, where it was written in a file, its place.
-    pub(super) fn refuse(&self, key: &str, why: impl std::fmt::Display) -> Error {
+    pub(crate) fn refuse(&self, key: &str, why: impl std::fmt::Display) -> Error {
         let place = match self.options.entries.get(key).map(|entry| entry.place) {
             Some(place) if place.line > 0 => {
                 format!(" (line {}, column {})", place.line, place.column)

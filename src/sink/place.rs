@@ -16,7 +16,7 @@ pub(super) struct Place {
     pub store: Arc<dyn ObjectStore>,
     /// The table's folder, as the job names it.
     url: String,
-    table: Path,
+    pub table: Path,
     pub staging: Path,
     /// Large files had better go there in parts.
     pub in_parts: bool,
@@ -66,6 +66,18 @@ impl Place {
         Path::parse(format!("{}/{name}", self.table)).map_err(|error| {
             Error::bug(format!("'{name}' cannot be a path below '{}'", self.table)).caused_by(error)
         })
+    }
+
+    /// The folder of the partition that a file of the table is in; none for one that readers pass over, and in a table without partitions.
+    pub fn partition_of(&self, file: &Path) -> Option<String> {
+        let parts: Vec<_> = file.prefix_match(&self.table)?.collect();
+        let hidden = parts
+            .iter()
+            .any(|part| part.as_ref().starts_with(['_', '.']));
+        let (_, folders) = parts.split_last().filter(|_| !hidden)?;
+        let names: Vec<&str> = folders.iter().map(PathPart::as_ref).collect();
+        let is_partition = !names.is_empty() && names.iter().all(|name| name.contains('='));
+        is_partition.then(|| names.join("/"))
     }
 
     /// What a failure of the store asks for.

@@ -6,8 +6,8 @@ use crate::error::{Error, Result};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt};
-use std::collections::HashSet;
+use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt, PutPayload};
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 /// How many files are moved at the same time.
@@ -56,6 +56,31 @@ impl Publisher for FilePublisher {
             .buffer_unordered(AT_A_TIME)
             .try_collect()
             .boxed()
+    }
+
+    fn mark<'a>(&'a self, partition: &'a str, file: &'a str) -> BoxFuture<'a, Result<()>> {
+        async move {
+            let place = &self.place;
+            let sign = place.shown(&format!("{partition}/{file}"))?;
+            let put = place.store.put(&sign, PutPayload::new()).await;
+            put.map(drop)
+                .map_err(|error| place.failed("writing", &sign, error))
+        }
+        .boxed()
+    }
+
+    fn partitions(&self) -> BoxFuture<'_, Result<BTreeSet<String>>> {
+        async move {
+            let place = &self.place;
+            let mut files = place.store.list(Some(&place.table));
+            let mut partitions = BTreeSet::new();
+            while let Some(file) = files.next().await {
+                let file = file.map_err(|error| place.failed("listing", &place.table, error))?;
+                partitions.extend(place.partition_of(&file.location));
+            }
+            Ok(partitions)
+        }
+        .boxed()
     }
 
     fn discard_except<'a>(&'a self, keep: &'a [Token]) -> BoxFuture<'a, Result<()>> {

@@ -448,6 +448,37 @@ fn shrinking_closes_the_largest_file() {
     let mut staging = sink.stage(1, false).unwrap();
     assert_eq!(rows_of(&world.tokens(&mut staging).unwrap()), 1);
     assert_eq!(count(&carried(&staging.carry)), 2);
+    assert_eq!(staging.carry.partitions, ["dt=x".to_string()].into());
+}
+
+#[test]
+fn a_sign_stands_beside_the_files_and_is_none_of_them() {
+    for (name, world) in worlds() {
+        if name == "memory" {
+            continue;
+        }
+        let (mut sink, publisher) = (world.sink("o1"), world.publisher());
+        let rows = [(1, "a", "x"), (2, "b", "7:15"), (3, "c", "x")];
+        sink.write(world.rows(&rows)).unwrap();
+        let mut staging = sink.stage(1, true).unwrap();
+        let tokens = world.tokens(&mut staging).unwrap();
+        world.wait(publisher.publish(&tokens)).unwrap();
+        for _ in 0..2 {
+            world.wait(publisher.mark("dt=7%3A15", "_SUCCESS")).unwrap();
+        }
+        let sign = "lake/t/dt=7%3A15/_SUCCESS";
+        let files = world.files("lake/t");
+        assert!(files.contains(&sign.to_string()), "{name}: {files:?}");
+        assert_eq!((files.len(), world.bytes(sign).len()), (3, 0), "{name}");
+        // A partition that has only a sign has nothing to read.
+        world.wait(publisher.mark("dt=y", "_SUCCESS")).unwrap();
+        let partitions = world.wait(publisher.partitions()).unwrap();
+        assert_eq!(
+            partitions,
+            ["dt=7%3A15".to_string(), "dt=x".to_string()].into(),
+            "{name}"
+        );
+    }
 }
 
 #[test]
