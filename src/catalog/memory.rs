@@ -1,6 +1,7 @@
 //! A catalog in memory, for tests.
 
 use super::{Catalog, Crawler, CrawlerSpec, Definition, Partition, Start};
+use crate::clock::Clock;
 use crate::error::{Error, Result};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -8,9 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Clones share one catalog.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct MemoryCatalog {
     inner: Arc<Mutex<Inner>>,
+    clock: Option<Arc<dyn Clock>>,
 }
 
 #[derive(Debug, Default)]
@@ -18,6 +20,7 @@ struct Inner {
     databases: BTreeSet<String>,
     tables: BTreeMap<(String, String), Table>,
     crawlers: BTreeMap<String, Crawler>,
+    starts: BTreeMap<String, Vec<i64>>,
 }
 
 #[derive(Debug)]
@@ -38,6 +41,19 @@ impl Inner {
 impl MemoryCatalog {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One that remembers when crawlers were started.
+    pub fn with_clock(clock: Arc<dyn Clock>) -> MemoryCatalog {
+        MemoryCatalog {
+            clock: Some(clock),
+            ..MemoryCatalog::default()
+        }
+    }
+
+    /// When a crawler was started, each time.
+    pub fn starts(&self, crawler: &str) -> Vec<i64> {
+        self.lock().starts.get(crawler).cloned().unwrap_or_default()
     }
 
     /// Ends the run of a crawler.
@@ -178,9 +194,16 @@ impl Catalog for MemoryCatalog {
     }
 
     fn start_crawler<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Start>> {
-        ready(match self.lock().crawlers.get_mut(name) {
+        let now_ms = self.clock.as_ref().map(|clock| clock.now_ms());
+        let mut inner = self.lock();
+        let Inner {
+            crawlers, starts, ..
+        } = &mut *inner;
+        ready(match crawlers.get_mut(name) {
             Some(crawler) if crawler.state == "READY" => {
                 crawler.state = "RUNNING".to_owned();
+                crawler.last_started_ms = now_ms;
+                starts.entry(name.to_owned()).or_default().extend(now_ms);
                 Ok(Start::Started)
             }
             Some(_) => Ok(Start::Running),

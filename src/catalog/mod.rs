@@ -5,18 +5,29 @@
 //!
 //! A [`Catalog`] is one step at a time; it waits for the network, and knows nothing of jobs.
 
+pub mod complete;
 pub mod definition;
+pub mod duties;
 pub mod evolve;
 pub mod glue;
 pub mod hive;
+pub mod keeper;
 pub mod memory;
+pub mod owed;
 pub mod preflight;
+pub mod report;
 
+#[cfg(test)]
+pub(crate) mod flaky;
+mod patience;
 mod projected;
+#[cfg(test)]
+mod protocol;
 #[cfg(test)]
 mod suite;
 #[cfg(test)]
 mod tests;
+mod worker;
 
 use crate::error::Result;
 use futures::future::BoxFuture;
@@ -98,7 +109,7 @@ pub struct Crawler {
 }
 
 /// A crawler to create.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CrawlerSpec {
     pub name: String,
     /// The IAM role that it reads with.

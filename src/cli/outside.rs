@@ -1,15 +1,21 @@
 //! The engine's edge in a real process: servers, files, and the machine's clock.
 
+use super::job::Job;
 use super::run::Options;
+use crate::catalog::Catalog;
+use crate::catalog::glue::GlueCatalog;
+use crate::catalog::keeper::{Duties, Guard, Keeper, Tools};
 use crate::clock::Clock;
-use crate::epoch::Owner;
+use crate::epoch::{Hook, Owner};
 use crate::error::Result;
 use crate::plan::Scan;
 use crate::runtime::Connections;
 use crate::sink::{self, Publisher, Sink, SinkContext, TableSpec, Uploads};
 use crate::source::{self, Source, SourceContext, Waker};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::runtime::Handle;
+use tracing::warn;
 
 pub struct Outside {
     sources: SourceContext,
@@ -66,4 +72,31 @@ impl Connections for Outside {
     fn publisher(&self, table: &TableSpec) -> Result<Arc<dyn Publisher>> {
         sink::publisher(table, &self.sinks)
     }
+}
+
+/// Has the catalog told of what the job publishes, and success files written; nothing where no table asks for it.
+pub fn keeper(
+    job: &Job,
+    guard: Guard,
+    publishers: &BTreeMap<String, Arc<dyn Publisher>>,
+    clock: &Arc<dyn Clock>,
+    hook: &Arc<dyn Hook>,
+    runtime: &Handle,
+) -> Result<Option<Keeper>> {
+    let duties = Duties::of(job.judged(), &job.registered)?;
+    if duties.tables.is_empty() {
+        return Ok(None);
+    }
+    let glue = || Arc::new(GlueCatalog::default()) as Arc<dyn Catalog>;
+    let tools = Tools {
+        catalog: duties.ask_the_catalog().then(glue),
+        publishers: publishers.clone(),
+        guard,
+        clock: Arc::clone(clock),
+        sleep: crate::clock::sleeper(),
+        jitter: fastrand::f64,
+        voice: Arc::new(|text| warn!("{text}")),
+        hook: Arc::clone(hook),
+    };
+    Ok(Some(Keeper::start(duties, tools, runtime)))
 }

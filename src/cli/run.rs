@@ -1,8 +1,9 @@
 //! `tributary run`: one job, from its last epoch on.
 
 use super::job::{Job, override_of};
-use super::outside::Outside;
+use super::outside::{self, Outside};
 use super::status::Reporter;
+use crate::catalog::keeper;
 use crate::clock::{Clock, SystemClock};
 use crate::epoch::{self, Claim, Coordinator, EpochStore, Hook, KillAt, Mode, Owner};
 use crate::error::{Error, Result};
@@ -191,7 +192,19 @@ pub fn work(
         Some(recovered),
     )?;
     reporter.running();
-    let coordinator = Coordinator::new(store, &claimed, publishers, Arc::clone(&clock), hook);
+    let keeper = outside::keeper(
+        job,
+        keeper::guard(&store, &me.id),
+        &publishers,
+        &clock,
+        &hook,
+        runtime.handle(),
+    )?;
+    let mut coordinator = Coordinator::new(store, &claimed, publishers, Arc::clone(&clock), hook);
+    if let Some(keeper) = keeper {
+        reporter.watch(keeper.watch());
+        coordinator = coordinator.with_keeper(keeper);
+    }
     Run {
         engine,
         coordinator,

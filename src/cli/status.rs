@@ -1,6 +1,7 @@
 //! What a run tells: fills the status that health, metrics and the page are read from.
 
 use super::job::Job;
+use crate::catalog::keeper::Watch;
 use crate::clock::{Clock, SystemClock};
 use crate::epoch::Ledger;
 use crate::error::Result;
@@ -9,6 +10,7 @@ use crate::plan::Op;
 use crate::runtime::{Engine, Event, Finish};
 use crate::time::EventTime;
 use std::io::Write;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 /// Rounds can be many thousands a second; nobody reads that fast.
@@ -22,6 +24,8 @@ pub struct Reporter {
     pub tables: Vec<String>,
     filled_at_ms: AtomicI64,
     started_at_ms: i64,
+    /// How it stands with the catalog, where the job has to do with one.
+    catalog: OnceLock<Watch>,
 }
 
 impl Reporter {
@@ -38,6 +42,18 @@ impl Reporter {
             tables: job.tables.iter().map(|table| table.name.clone()).collect(),
             filled_at_ms: AtomicI64::new(0),
             started_at_ms: now,
+            catalog: OnceLock::new(),
+        }
+    }
+
+    /// Shows how it stands with the catalog, too. A job has one keeper of it.
+    pub fn watch(&self, catalog: Watch) {
+        let _ = self.catalog.set(catalog);
+    }
+
+    fn fill_catalog(&self, status: &mut Status) {
+        if let Some(catalog) = self.catalog.get() {
+            status.catalog = catalog.report();
         }
     }
 
@@ -76,7 +92,10 @@ impl Reporter {
                 let now = SystemClock.now_ms();
                 if now - self.filled_at_ms.load(Ordering::Relaxed) >= EVERY_MS {
                     self.filled_at_ms.store(now, Ordering::Relaxed);
-                    self.status.update(|status| fill(status, engine));
+                    self.status.update(|status| {
+                        fill(status, engine);
+                        self.fill_catalog(status);
+                    });
                 }
             }
             Event::Published(committed) => self.status.update(|status| {
@@ -85,6 +104,7 @@ impl Reporter {
                 status.commit_ms = Some(committed.duration.as_millis() as u64);
                 status.ledger.clone_from(&committed.ledger);
                 status.dead_letters = dead_letters(&committed.ledger);
+                self.fill_catalog(status);
             }),
         }
     }

@@ -5,6 +5,7 @@
 
 use super::store::EpochStore;
 use super::{Checkpoint, Ledger, Owner, VERSION};
+use crate::catalog::owed::Owed;
 use crate::clock::{Clock, Sleeper};
 use crate::error::{Error, Kind, Result};
 use std::collections::BTreeMap;
@@ -175,6 +176,7 @@ fn empty(job: &str, owner: &Owner) -> Checkpoint {
         state: Vec::new(),
         sinks: BTreeMap::new(),
         ledger: Ledger::default(),
+        catalog: Owed::default(),
     }
 }
 

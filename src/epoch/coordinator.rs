@@ -7,12 +7,14 @@ use super::blob::Pack;
 use super::steps::{Hook, Step};
 use super::store::EpochStore;
 use super::{CarriedRef, Checkpoint, Claimed, Ledger, SinkBook, SinkState, SourceState, StateRef};
+use crate::catalog::keeper::Keeper;
+use crate::catalog::owed::{News, Owed};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::operator::StatePart;
 use crate::plan::Meaning;
 use crate::sink::{Publisher, Staging, Token};
-use crate::time::Progress;
+use crate::time::{EventTime, Progress};
 use arrow::record_batch::RecordBatch;
 use futures::future::try_join_all;
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +32,7 @@ pub struct Coordinator {
     /// Segments of files that are open in this process, by table. Those of the owner before are not among them: its files are written
     /// again by `Sink::restore`, under new numbers, and their rows are handed over anew at the first barrier.
     carried: BTreeMap<String, Vec<CarriedRef>>,
+    keeper: Option<Keeper>,
 }
 
 /// Everything that the engine hands over between two rounds.
@@ -40,6 +43,8 @@ pub struct Barrier {
     pub progress: BTreeMap<String, Progress>,
     /// What the nodes that remember something do.
     pub nodes: BTreeMap<String, Meaning>,
+    /// How far the rows have come that a table is written from, by table; at the end when nothing more will come.
+    pub watermarks: BTreeMap<String, EventTime>,
     /// The state of every node, from all lanes.
     pub states: Vec<NodeState>,
     /// What each lane staged, by table; the index is the lane.
@@ -86,7 +91,15 @@ impl Coordinator {
             hook,
             last: claimed.checkpoint.clone(),
             carried: BTreeMap::new(),
+            keeper: None,
         }
+    }
+
+    /// Has the catalog told of what is published: first of what was owed to it when the job was claimed.
+    pub fn with_keeper(mut self, keeper: Keeper) -> Self {
+        keeper.tell(self.last.epoch, &self.last.catalog);
+        self.keeper = Some(keeper);
+        self
     }
 
     /// The number that the next barrier has to have.
@@ -104,6 +117,7 @@ impl Coordinator {
             )));
         }
         self.hook.at(Step::BeforeState)?;
+        let last = barrier.released;
         let checkpoint = self.prepare(barrier).await?;
         checkpoint.ledger.check()?;
         self.hook.at(Step::AfterState)?;
@@ -121,6 +135,9 @@ impl Coordinator {
             return Err(error);
         }
         self.hook.at(Step::AfterPublish)?;
+        if let Some(keeper) = &self.keeper {
+            keeper.tell(checkpoint.epoch, &checkpoint.catalog);
+        }
 
         self.store.expire(&checkpoint).await?;
         self.hook.at(Step::AfterExpire)?;
@@ -143,7 +160,34 @@ impl Coordinator {
             duration: Duration::from_millis(u64::try_from(duration).unwrap_or(0)),
         };
         self.last = checkpoint;
+        if last {
+            self.conclude().await;
+        }
         Ok(committed)
+    }
+
+    /// The end of a job that has to do with the catalog: one more epoch, which shows nothing new, says what the catalog knows by then, and
+    /// only now lets the next owner begin. Where it cannot be committed, the next start does some of that again.
+    async fn conclude(&mut self) {
+        let Some(keeper) = &mut self.keeper else {
+            return;
+        };
+        keeper.finish().await;
+        let mut end = self.last.clone();
+        end.catalog = keeper.settled(&end.catalog);
+        keeper.leave(&end.catalog);
+        end.epoch += 1;
+        end.committed_at_ms = self.clock.now_ms();
+        end.released = true;
+        for sink in end.sinks.values_mut() {
+            sink.tokens.clear();
+        }
+        match self.store.commit(&end).await {
+            Ok(()) => self.last = end,
+            Err(error) => {
+                tracing::warn!(%error, "all is published, but the end of the job could not be written down");
+            }
+        }
     }
 
     /// Makes everything durable that the epoch will name.
@@ -152,13 +196,17 @@ impl Coordinator {
         let mut staged = Vec::new();
         let mut carries = Vec::new();
         let mut written: BTreeMap<String, u64> = BTreeMap::new();
+        let mut open: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for (table, lanes) in barrier.sinks {
             for (lane, staging) in lanes.into_iter().enumerate() {
                 let Staging {
                     tokens,
-                    carry,
+                    mut carry,
                     written: rows,
                 } = staging;
+                open.entry(table.clone())
+                    .or_default()
+                    .append(&mut carry.partitions);
                 staged.extend(tokens.into_iter().map(|token| {
                     let table = table.clone();
                     async move { token.await.map(|token| (table, token)) }
@@ -192,20 +240,37 @@ impl Coordinator {
                 .carried
                 .clone_from(carried);
         }
+        let now_ms = self.clock.now_ms();
+        let catalog = match &mut self.keeper {
+            Some(keeper) => {
+                let news = sinks.iter().map(|(table, sink)| {
+                    let news = News {
+                        tokens: &sink.tokens,
+                        open: open.remove(table).unwrap_or_default(),
+                        watermark: barrier.watermarks.get(table).copied(),
+                    };
+                    (table.clone(), news)
+                });
+                keeper.add(&self.last.catalog, barrier.epoch, now_ms, &news.collect())
+            }
+            None => Owed::default(),
+        };
         let mut checkpoint = Checkpoint {
             version: self.last.version,
             job: self.last.job.clone(),
             epoch: barrier.epoch,
             owner: self.last.owner.clone(),
-            committed_at_ms: self.clock.now_ms(),
+            committed_at_ms: now_ms,
             interval_ms: self.last.interval_ms,
-            released: barrier.released,
+            // With the catalog it goes on for a moment, see `conclude`.
+            released: barrier.released && self.keeper.is_none(),
             sources: barrier.sources,
             progress: barrier.progress,
             nodes: Some(barrier.nodes),
             state,
             sinks,
             ledger: barrier.ledger,
+            catalog,
         };
         let rejected = std::mem::take(&mut checkpoint.ledger.sinks);
         let mut books = self.last.ledger.sinks.clone();

@@ -23,6 +23,7 @@ pub use steps::{Hook, KillAt, NoHook, Step};
 pub use store::EpochStore;
 
 use crate::plan::Meaning;
+use crate::catalog::owed::Owed;
 use crate::sink::Token;
 use crate::source::Position;
 use crate::time::Progress;
@@ -58,6 +59,9 @@ pub struct Checkpoint {
     /// By the name of the table that is written.
     pub sinks: BTreeMap<String, SinkState>,
     pub ledger: Ledger,
+    /// What the catalog has not been told of all that was published, this epoch's tokens included.
+    #[serde(default, skip_serializing_if = "Owed::is_empty")]
+    pub catalog: Owed,
 }
 
 /// Who committed an epoch.

@@ -22,10 +22,13 @@ pub enum Step {
     AfterExpire,
     /// The epoch is done; only its offsets are not told to the broker yet.
     BeforeAcknowledge,
+    /// Around each registration of partitions, beside the epochs.
+    BeforeCatalog,
+    AfterCatalog,
 }
 
 impl Step {
-    pub const ALL: [Step; 12] = [
+    pub const ALL: [Step; 14] = [
         Step::AfterClaim,
         Step::AfterRepublish,
         Step::AfterRecover,
@@ -38,7 +41,15 @@ impl Step {
         Step::AfterPublish,
         Step::AfterExpire,
         Step::BeforeAcknowledge,
+        Step::BeforeCatalog,
+        Step::AfterCatalog,
     ];
+
+    /// The steps that every epoch of every job takes.
+    pub fn of_epochs() -> impl Iterator<Item = Step> {
+        let beside = |step: &Step| matches!(step, Step::BeforeCatalog | Step::AfterCatalog);
+        Step::ALL.into_iter().filter(move |step| !beside(step))
+    }
 
     pub fn name(self) -> &'static str {
         match self {
@@ -54,6 +65,8 @@ impl Step {
             Step::AfterPublish => "after-publish",
             Step::AfterExpire => "after-expire",
             Step::BeforeAcknowledge => "before-acknowledge",
+            Step::BeforeCatalog => "before-catalog",
+            Step::AfterCatalog => "after-catalog",
         }
     }
 }

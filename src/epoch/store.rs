@@ -118,8 +118,14 @@ impl EpochStore {
 
     /// Fails when another owner has committed an epoch behind this one. Looking at the next number is enough, since nobody skips one.
     pub async fn check_not_fenced(&self, checkpoint: &Checkpoint) -> Result<()> {
-        match self.read(checkpoint.epoch + 1).await? {
-            Some(next) if next.owner.id != checkpoint.owner.id => Err(fenced(&next)),
+        self.check_owner(checkpoint.epoch, &checkpoint.owner.id)
+            .await
+    }
+
+    /// The same for the owner with this id, who has committed this epoch.
+    pub async fn check_owner(&self, epoch: u64, owner: &str) -> Result<()> {
+        match self.read(epoch + 1).await? {
+            Some(next) if next.owner.id != owner => Err(fenced(&next)),
             _ => Ok(()),
         }
     }

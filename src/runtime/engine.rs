@@ -362,6 +362,7 @@ impl Engine {
             sources: sources.collect(),
             progress,
             nodes: self.meanings(),
+            watermarks: self.watermarks(),
             states,
             sinks,
             ledger: self.ledger.clone(),
@@ -375,6 +376,24 @@ impl Engine {
             (self.parts.graph.nodes[node].name.clone(), meaning.clone())
         };
         self.meanings.iter().map(named).collect()
+    }
+
+    /// How far the rows have come that each table is written from. Dead letters have no time of their own but the end.
+    fn watermarks(&self) -> BTreeMap<String, EventTime> {
+        let none = if self.finished() {
+            EventTime::END
+        } else {
+            EventTime::NONE
+        };
+        let tables = self.parts.tables.iter();
+        let mut watermarks: BTreeMap<_, _> =
+            tables.map(|table| (table.name.clone(), none)).collect();
+        for (node, progress) in self.nodes() {
+            if let Op::Sink(sink) = &node.op {
+                watermarks.insert(sink.table.name.clone(), progress.watermark);
+            }
+        }
+        watermarks
     }
 
     /// An epoch is published: tells the servers, for lag tools, and takes over its books.

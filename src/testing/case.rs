@@ -15,6 +15,10 @@
 //!   {"window_start":"2024-01-01 00:00:00","total":5}
 //! dead letters                (reason, source, partition, offset and error of each)
 //!   {"reason":"late","source":"orders"}
+//! catalog                     (the partitions that the catalog knows)
+//!   {"table":"lake.daily","dt":"2024-01-01"}
+//! success files               (those that say that a partition is complete)
+//!   {"table":"daily","file":"dt=2024-01-01/_SUCCESS"}
 //! error 3:14 unknown column   (instead of outputs: the job is refused there, with this in the message)
 //! ```
 //!
@@ -73,6 +77,14 @@ pub enum Expectation {
         lines: (usize, usize),
     },
     DeadLetters {
+        rows: Vec<String>,
+        lines: (usize, usize),
+    },
+    Catalog {
+        rows: Vec<String>,
+        lines: (usize, usize),
+    },
+    SuccessFiles {
         rows: Vec<String>,
         lines: (usize, usize),
     },
@@ -185,6 +197,14 @@ impl Case {
                         lines: span,
                     });
                 }
+                ("catalog", "") => case.expectations.push(Expectation::Catalog {
+                    rows: rows(body),
+                    lines: span,
+                }),
+                ("success", "files") => case.expectations.push(Expectation::SuccessFiles {
+                    rows: rows(body),
+                    lines: span,
+                }),
                 ("dead", rest) if rest.starts_with("letters:") => {
                     let count = rest["letters:".len()..].trim().parse();
                     let count =
@@ -206,7 +226,7 @@ impl Case {
                     return Err(wrong(
                         path,
                         number,
-                        "expected one of: env, job, input, end, clock, epoch, crash, no end, no crash, output, dead letters, error",
+                        "expected one of: env, job, input, end, clock, epoch, crash, no end, no crash, output, dead letters, catalog, success files, error",
                     ));
                 }
             }

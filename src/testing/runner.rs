@@ -234,6 +234,8 @@ fn title(expectation: &Expectation) -> String {
         Expectation::DeadLetters { .. } | Expectation::DeadLetterCount { .. } => {
             "dead letters".to_string()
         }
+        Expectation::Catalog { .. } => "catalog".to_string(),
+        Expectation::SuccessFiles { .. } => "success files".to_string(),
         Expectation::Error { .. } => "error".to_string(),
     }
 }
@@ -247,6 +249,8 @@ fn judge(expectation: &Expectation, seen: &Seen) -> Result<Option<String>> {
             ))),
         },
         Expectation::DeadLetters { rows, .. } => difference(rows, &seen.dead_letters),
+        Expectation::Catalog { rows, .. } => difference(rows, &seen.catalog),
+        Expectation::SuccessFiles { rows, .. } => difference(rows, &seen.success_files),
         Expectation::DeadLetterCount { count, .. } if seen.dead_letters.len() != *count => Ok(
             Some(format!("  - {count}\n  + {}\n", seen.dead_letters.len())),
         ),
@@ -269,6 +273,10 @@ fn complete_file(path: &Path, text: &str, case: &Case) -> Result<Outcome> {
             }
             (Expectation::DeadLetters { lines, .. }, Some(seen)) => {
                 (*lines, seen.dead_letters.clone())
+            }
+            (Expectation::Catalog { lines, .. }, Some(seen)) => (*lines, seen.catalog.clone()),
+            (Expectation::SuccessFiles { lines, .. }, Some(seen)) => {
+                (*lines, seen.success_files.clone())
             }
             (Expectation::DeadLetterCount { line, .. }, Some(seen)) => {
                 lines[*line] = format!("dead letters: {}", seen.dead_letters.len());

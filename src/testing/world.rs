@@ -1,6 +1,10 @@
 //! The world of one execution: queues for sources and sinks, a clock that stands still, and processes that die.
 
 use super::compare::canonical;
+use crate::catalog::definition::Registered;
+use crate::catalog::keeper::{self, Duties, Keeper, Tools};
+use crate::catalog::memory::MemoryCatalog;
+use crate::catalog::{Catalog, CrawlerSpec, Definition};
 use crate::cli::{DEAD_LETTERS, Job};
 use crate::clock::{Clock, ManualClock};
 use crate::decode::dead_letters::rows_as_json;
@@ -13,6 +17,7 @@ use crate::source::{self, Source, SourceContext, Waker};
 use crate::sql::{OptionValue, Options, Place};
 use crate::store::Located;
 use object_store::memory::InMemory;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +33,7 @@ pub struct World {
     clock: ManualClock,
     edge: Arc<Edge>,
     store: Located,
+    catalog: MemoryCatalog,
     owners: usize,
     process: Option<Process>,
 }
@@ -42,6 +48,9 @@ struct Process {
 pub struct Seen {
     pub tables: BTreeMap<String, Vec<String>>,
     pub dead_letters: Vec<String>,
+    /// The partitions that the catalog knows.
+    pub catalog: Vec<String>,
+    pub success_files: Vec<String>,
 }
 
 struct Edge {
@@ -144,6 +153,7 @@ impl World {
                 path: object_store::path::Path::default(),
                 url: "memory".to_string(),
             },
+            catalog: MemoryCatalog::default(),
             owners: 0,
             process: None,
         })
@@ -195,12 +205,49 @@ impl World {
             Some(recovered),
         )?;
         let clock = Arc::new(self.clock.clone());
-        let coordinator = Coordinator::new(store, &claimed, publishers, clock, Arc::new(NoHook));
+        let keeper = self.keeper(&store, &me, &publishers)?;
+        let mut coordinator =
+            Coordinator::new(store, &claimed, publishers, clock, Arc::new(NoHook));
+        if let Some(keeper) = keeper {
+            coordinator = coordinator.with_keeper(keeper);
+        }
         self.process = Some(Process {
             engine,
             coordinator,
         });
         self.settle()
+    }
+
+    /// Who tells the catalog, where the job has to do with one. Every crawler is there, and none ends its run.
+    fn keeper(
+        &self,
+        store: &EpochStore,
+        me: &Owner,
+        publishers: &BTreeMap<String, Arc<dyn Publisher>>,
+    ) -> Result<Option<Keeper>> {
+        let duties = Duties::of(self.job.judged(), &self.job.registered)?;
+        if duties.tables.is_empty() {
+            return Ok(None);
+        }
+        for name in duties.crawlers.keys() {
+            let crawler = CrawlerSpec {
+                name: name.clone(),
+                ..CrawlerSpec::default()
+            };
+            self.runtime
+                .block_on(self.catalog.create_crawler(&crawler))?;
+        }
+        let tools = Tools {
+            catalog: Some(Arc::new(self.catalog.clone())),
+            publishers: publishers.clone(),
+            guard: keeper::guard(store, &me.id),
+            clock: Arc::new(self.clock.clone()),
+            sleep: Arc::new(|_| Box::pin(std::future::pending())),
+            jitter: || 1.0,
+            voice: Arc::new(|_| {}),
+            hook: Arc::new(NoHook),
+        };
+        Ok(Some(Keeper::start(duties, tools, self.runtime.handle())))
     }
 
     fn process(&mut self) -> Result<&mut Process> {
@@ -291,7 +338,9 @@ impl World {
             }
         }
         self.barrier(true)?;
+        let catalog = self.registered()?;
         let seen = self.edge.sinks().memory;
+        let mut success_files = Vec::new();
         let mut tables = BTreeMap::new();
         let mut dead_letters = Vec::new();
         for table in &self.job.tables {
@@ -302,6 +351,9 @@ impl World {
                 }
             }
             rows.sort();
+            let marks = seen.marks(&table.name).into_iter();
+            success_files
+                .extend(marks.map(|file| json!({"table": table.name, "file": file}).to_string()));
             if table.name == DEAD_LETTERS {
                 dead_letters = rows.iter().map(|row| letter(row)).collect::<Result<_>>()?;
             } else {
@@ -311,7 +363,27 @@ impl World {
         Ok(Seen {
             tables,
             dead_letters,
+            catalog,
+            success_files,
         })
+    }
+
+    /// Each partition that the catalog knows: its table there, and the values of its keys.
+    fn registered(&self) -> Result<Vec<String>> {
+        let mut rows = Vec::new();
+        for Registered { definition, .. } in &self.job.registered {
+            let Definition { database, name, .. } = definition;
+            let known = self.catalog.partitions(database, name);
+            for partition in self.runtime.block_on(known)? {
+                let mut row = serde_json::Map::new();
+                row.insert("table".into(), format!("{database}.{name}").into());
+                let keys = definition.partition_keys.iter().map(|key| key.name.clone());
+                let values = partition.values.into_iter().map(Value::from);
+                row.extend(keys.zip(values));
+                rows.push(Value::Object(row).to_string());
+            }
+        }
+        Ok(rows)
     }
 }
 

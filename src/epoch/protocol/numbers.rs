@@ -312,6 +312,7 @@ impl Process {
                 carry: Carry {
                     appended,
                     open: vec![file.number],
+                    ..Carry::default()
                 },
                 ..Staging::default()
             };
