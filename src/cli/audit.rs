@@ -1,8 +1,10 @@
 //! `tributary audit`: the books of a job, from its last epoch.
 
 use super::job::{Job, override_of};
+use crate::catalog::owed::Owed;
 use crate::epoch::{Checkpoint, EpochStore, Ledger};
 use crate::error::{Error, Result};
+use crate::time::EventTime;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -37,10 +39,12 @@ pub fn audit(args: &Args) -> Result<u8> {
             "balanced": balance.is_ok(),
             "problem": balance.as_ref().err().map(ToString::to_string),
             "ledger": checkpoint.ledger,
+            "catalog": checkpoint.catalog,
         });
         println!("{report}");
     } else {
         print(&checkpoint);
+        print_catalog(&checkpoint.catalog);
         match &balance {
             Ok(()) => println!("\nThe books balance."),
             Err(error) => println!("\nThe books do NOT balance: {error}"),
@@ -117,6 +121,46 @@ fn print(checkpoint: &Checkpoint) {
     for (source, reasons) in letters {
         for (reason, count) in reasons {
             println!("{source:<28}{reason:>24}{count:>12}");
+        }
+    }
+}
+
+/// What the catalog, and whoever waits for complete partitions, has not been told yet.
+fn print_catalog(owed: &Owed) {
+    if !owed.tables.is_empty() {
+        println!(
+            "\n{:<28}{:<28}{:>12}{:>12}{:>12}",
+            "partitions of", "registered as", "to register", "incomplete", "to be marked"
+        );
+    }
+    for (table, owed) in &owed.tables {
+        let unregistered = owed.unregistered().map(|count| count.to_string());
+        println!(
+            "{table:<28}{:<28}{:>12}{:>12}{:>12}",
+            owed.registered_as.as_deref().unwrap_or("-"),
+            unregistered.as_deref().unwrap_or("all"),
+            owed.incomplete.len(),
+            owed.success.len()
+        );
+    }
+    if !owed.crawlers.is_empty() {
+        println!(
+            "\n{:<28}{:<12}{:<12}{:<25}owed",
+            "crawler", "state", "last run", "last start"
+        );
+    }
+    for (name, crawler) in &owed.crawlers {
+        let text = |text: &str| if text.is_empty() { "-" } else { text }.to_string();
+        let started = crawler.started_ms.map(|ms| EventTime(ms).to_string());
+        println!(
+            "{name:<28}{:<12}{:<12}{:<25}{}",
+            text(&crawler.state),
+            text(crawler.last_status.as_deref().unwrap_or_default()),
+            text(&started.unwrap_or_default()),
+            if crawler.start.is_some() { "yes" } else { "no" }
+        );
+        if let Some(message) = &crawler.last_message {
+            println!("  {message}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Every metric, each defined once, in Prometheus' text format.
 
 use super::{State, Status};
+use crate::catalog::report::{CrawlerReport, TableReport};
 use crate::epoch::{OperatorBook, SinkBook, SourceBook};
 use std::fmt::Write;
 
@@ -241,6 +242,91 @@ const METRICS: &[Metric] = &[
         },
     },
     Metric {
+        name: "tributary_catalog_troubles",
+        kind: Kind::Gauge,
+        help: "How many things about the catalog do not work at the moment, such as a table that cannot be registered.",
+        collect: |status, _| catalogued(status, status.catalog.troubles.len() as f64),
+    },
+    Metric {
+        name: "tributary_catalog_away",
+        kind: Kind::Gauge,
+        help: "1 while the catalog does not answer; the data flows on meanwhile.",
+        collect: |status, _| {
+            let away = status.catalog.away_since_ms.is_some();
+            catalogued(status, f64::from(u8::from(away)))
+        },
+    },
+    Metric {
+        name: "tributary_catalog_partitions_unregistered",
+        kind: Kind::Gauge,
+        help: "Partitions with published files that the catalog has not been told of.",
+        collect: |status, _| partitions(status, |table| Some(table.unregistered? as f64)),
+    },
+    Metric {
+        name: "tributary_catalog_partitions_registered_total",
+        kind: Kind::Counter,
+        help: "Partitions that this process was the first to register.",
+        collect: |status, _| partitions(status, |table| Some(table.registered as f64)),
+    },
+    Metric {
+        name: "tributary_partitions_incomplete",
+        kind: Kind::Gauge,
+        help: "Partitions with published files that do not count as complete.",
+        collect: |status, _| partitions(status, |table| Some(table.incomplete as f64)),
+    },
+    Metric {
+        name: "tributary_partitions_without_success_file",
+        kind: Kind::Gauge,
+        help: "Complete partitions whose success file is not written.",
+        collect: |status, _| partitions(status, |table| Some(table.without_success as f64)),
+    },
+    Metric {
+        name: "tributary_success_files_total",
+        kind: Kind::Counter,
+        help: "Success files that this process has written.",
+        collect: |status, _| partitions(status, |table| Some(table.succeeded as f64)),
+    },
+    Metric {
+        name: "tributary_crawler_running",
+        kind: Kind::Gauge,
+        help: "1 while a crawler runs, as far as was seen.",
+        collect: |status, _| {
+            crawlers(status, |crawler| {
+                let runs = !matches!(crawler.state.as_str(), "" | "READY");
+                Some(f64::from(u8::from(runs)))
+            })
+        },
+    },
+    Metric {
+        name: "tributary_crawler_failed",
+        kind: Kind::Gauge,
+        help: "1 where a crawler's last run has failed.",
+        collect: |status, _| {
+            crawlers(status, |crawler| {
+                let status = crawler.last_status.as_deref()?;
+                Some(f64::from(u8::from(status == "FAILED")))
+            })
+        },
+    },
+    Metric {
+        name: "tributary_crawler_started_ms",
+        kind: Kind::Gauge,
+        help: "When a crawler's last run began, in milliseconds since 1970.",
+        collect: |status, _| crawlers(status, |crawler| crawler.started_ms.map(|ms| ms as f64)),
+    },
+    Metric {
+        name: "tributary_crawler_owed",
+        kind: Kind::Gauge,
+        help: "1 while there is something new for a crawler, which waits for its time.",
+        collect: |status, _| crawlers(status, |crawler| Some(f64::from(u8::from(crawler.owed)))),
+    },
+    Metric {
+        name: "tributary_crawler_starts_total",
+        kind: Kind::Counter,
+        help: "How often this process has started a crawler.",
+        collect: |status, _| crawlers(status, |crawler| Some(crawler.starts as f64)),
+    },
+    Metric {
         name: "tributary_epoch",
         kind: Kind::Gauge,
         help: "The number of the epoch that was committed last.",
@@ -308,6 +394,27 @@ fn sinks(status: &Status, value: fn(&SinkBook) -> u64) -> Vec<Sample> {
     let books = status.ledger.sinks.iter();
     books
         .map(|(table, book)| sample([("table", table.clone())], value(book) as f64))
+        .collect()
+}
+
+/// One number, where the job has to do with the catalog.
+fn catalogued(status: &Status, value: f64) -> Vec<Sample> {
+    let report = &status.catalog;
+    let any = !report.tables.is_empty() || !report.crawlers.is_empty();
+    any.then(|| sample([], value)).into_iter().collect()
+}
+
+fn partitions(status: &Status, value: fn(&TableReport) -> Option<f64>) -> Vec<Sample> {
+    let tables = status.catalog.tables.iter();
+    tables
+        .filter_map(|(table, report)| Some(sample([("table", table.clone())], value(report)?)))
+        .collect()
+}
+
+fn crawlers(status: &Status, value: fn(&CrawlerReport) -> Option<f64>) -> Vec<Sample> {
+    let crawlers = status.catalog.crawlers.iter();
+    crawlers
+        .filter_map(|(name, report)| Some(sample([("crawler", name.clone())], value(report)?)))
         .collect()
 }
 
@@ -385,6 +492,17 @@ mod tests {
             reason: "late".to_owned(),
             count: 2,
         });
+        let crawler = CrawlerReport {
+            state: "RUNNING".to_owned(),
+            last_status: Some("FAILED".to_owned()),
+            ..CrawlerReport::default()
+        };
+        status.catalog.crawlers.insert("c".to_owned(), crawler);
+        let uncounted = TableReport {
+            incomplete: 3,
+            ..TableReport::default()
+        };
+        status.catalog.tables.insert("t".to_owned(), uncounted);
         let text = render(&status, 3_500);
         for line in [
             r#"tributary_source_records_total{table="a \"quoted\"\\\nname"} 1000000"#,
@@ -393,6 +511,10 @@ mod tests {
             r#"tributary_dead_letters_total{source="s",reason="late"} 2"#,
             r#"tributary_source_idle{table="s",topic="t",partition="0"} 0"#,
             "# TYPE tributary_source_records_total counter",
+            r#"tributary_crawler_running{crawler="c"} 1"#,
+            r#"tributary_crawler_failed{crawler="c"} 1"#,
+            r#"tributary_partitions_incomplete{table="t"} 3"#,
+            "tributary_catalog_away 0",
         ] {
             assert!(
                 text.lines().any(|found| found == line),
@@ -400,7 +522,7 @@ mod tests {
             );
         }
         assert!(
-            !text.contains("lag_records"),
+            !text.contains("lag_records") && !text.contains("partitions_unregistered"),
             "what is not known is not shown"
         );
     }

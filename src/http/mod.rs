@@ -9,6 +9,7 @@ mod server;
 
 pub use server::{Server, serve};
 
+use crate::catalog::report::Report;
 use crate::epoch::Ledger;
 use serde::Serialize;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -34,6 +35,7 @@ pub struct Status {
     pub operators: Vec<OperatorStatus>,
     pub dead_letters: Vec<DeadLetterCount>,
     pub ledger: Ledger,
+    pub catalog: Report,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]

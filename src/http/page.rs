@@ -48,9 +48,11 @@ impl As {
                 ""
             }
             .to_owned(),
-            (As::Text, _) => value
-                .as_str()
-                .map_or_else(|| value.to_string(), str::to_owned),
+            (As::Text, _) => match value {
+                Value::Null => String::new(),
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            },
             (_, None) => "–".to_owned(),
             (As::Count | As::Rate, Some(number)) => grouped(number),
             (As::Bytes, Some(number)) => size(number),
@@ -126,6 +128,25 @@ const LETTERS: Cells = &[
     ("Letters", "/count", As::Count),
 ];
 
+const CATALOG: Cells = &[
+    ("Registered as", "/registered_as", As::Text),
+    ("To register", "/unregistered", As::Count),
+    ("Incomplete", "/incomplete", As::Count),
+    ("Without success file", "/without_success", As::Count),
+    ("Registered", "/registered", As::Count),
+    ("Success files", "/succeeded", As::Count),
+];
+
+const CRAWLERS: Cells = &[
+    ("State", "/state", As::Text),
+    ("Last run", "/last_status", As::Text),
+    ("Started", "/started_ms", As::Age),
+    ("To be started", "/owed", As::Flag),
+    ("Starts", "/starts", As::Count),
+];
+
+const TROUBLES: Cells = &[("What does not work", "", As::Text)];
+
 /// The page for this moment.
 pub fn render(status: &Status, now_ms: i64) -> String {
     let Ok(status_json) = serde_json::to_value(status) else {
@@ -160,6 +181,9 @@ pub fn render(status: &Status, now_ms: i64) -> String {
     page.table("State", None, "/operators", NODES);
     page.table("Written", Some("Table"), "/ledger/sinks", SINKS);
     page.table("Dead letters", None, "/dead_letters", LETTERS);
+    page.table("Catalog", Some("Table"), "/catalog/tables", CATALOG);
+    page.table("Crawlers", Some("Crawler"), "/catalog/crawlers", CRAWLERS);
+    page.table("Catalog troubles", None, "/catalog/troubles", TROUBLES);
     page.push("<p><a href=\"/metrics\">metrics</a> <a href=\"/api/status\">status</a> <a href=\"/health\">health</a></p>\n");
     page.push(&format!("<script>{SCRIPT}</script></body></html>\n"));
     page.html
@@ -330,6 +354,7 @@ tick();
 mod tests {
     use super::super::{DeadLetterCount, OperatorStatus, SplitStatus};
     use super::*;
+    use crate::catalog::report::{CrawlerReport, TableReport};
     use crate::epoch::{OperatorBook, SinkBook, SourceBook};
 
     fn status() -> Status {
@@ -376,6 +401,16 @@ mod tests {
             reason: "late".to_owned(),
             count: 4,
         });
+        let catalog = &mut status.catalog;
+        catalog.troubles.push("it is <away>".to_owned());
+        let report = TableReport {
+            registered_as: Some("lake.vitals_1m".to_owned()),
+            ..Default::default()
+        };
+        catalog.tables.insert("vitals_1m".to_owned(), report);
+        catalog
+            .crawlers
+            .insert("nightly".to_owned(), CrawlerReport::default());
         status
     }
 
@@ -390,12 +425,17 @@ mod tests {
             "1970-01-01 00:00:00.000",
             "vitals_1m",
             ">99<",
+            ">lake.vitals_1m<",
+            ">it is &lt;away&gt;<",
+            "nightly",
         ] {
             assert!(html.contains(text), "{text}");
         }
         // Whatever a cell points to is in the status, so that the script finds it too.
         let json = serde_json::to_value(status()).unwrap();
-        for cells in [SOURCES, SPLITS, NODES, OPERATORS, SINKS, LETTERS] {
+        for cells in [
+            SOURCES, SPLITS, NODES, OPERATORS, SINKS, LETTERS, CATALOG, CRAWLERS, TROUBLES,
+        ] {
             assert!(!cells.is_empty());
         }
         for part in html.split("data-at=\"").skip(1) {
