@@ -89,7 +89,7 @@ class Stage:
         self.work = Path(tempfile.mkdtemp(prefix=f"tributary-{self.name}."))
         # The proxies and the settings of this machine are not the business of a test.
         self.env = {k: v for k, v in os.environ.items() if not re.match(r"AWS_|TRIBUTARY_|LAKE$|CHECKPOINTS$|KAFKA_", k)}
-        for kept in ("TRIBUTARY_CACHE", "TRIBUTARY_KAFKA_HEAP"):
+        for kept in ("TRIBUTARY_CACHE", "TRIBUTARY_KAFKA_HEAP", "TRIBUTARY_TRINO_HEAP"):
             if kept in os.environ:
                 self.env[kept] = os.environ[kept]
         if self.wanted:
