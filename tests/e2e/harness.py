@@ -24,6 +24,8 @@ JOB = ROOT / "jobs" / "emergency.sql"
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 BINARY = Path(os.environ.get("TRIBUTARY_BINARY", TARGET / "release" / "tributary")).absolute()
 SERVERS = ROOT / "infra" / "servers"
+# The exit code of a script whose servers this machine cannot run.
+LEFT_OUT = 77
 
 
 def until(fact, seconds, what):
@@ -84,6 +86,10 @@ class Stage:
     def __enter__(self):
         if not BINARY.is_file():
             sys.exit(f"{BINARY} is not there: cargo build --release")
+        lacking = subprocess.run([SERVERS, "lacks", *self.wanted], stdout=subprocess.PIPE, text=True)
+        if lacking.returncode:
+            print(f"LEFT OUT: {self.name}. " + "; ".join(lacking.stdout.splitlines()), flush=True)
+            sys.exit(LEFT_OUT)
         # Told to end, it leaves nothing running either.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
         self.work = Path(tempfile.mkdtemp(prefix=f"tributary-{self.name}."))

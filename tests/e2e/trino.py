@@ -6,13 +6,14 @@
 
 import base64
 import json
+import struct
 import time
 import urllib.error
 import urllib.request
 from datetime import date, datetime
 from decimal import Decimal
 
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 300
 
 
 class TrinoError(Exception):
@@ -84,7 +85,8 @@ def value(cell, kind):
 
 SCALARS = {
     "tinyint": int, "smallint": int, "integer": int, "bigint": int,  # the keys of a map come as text
-    "double": float, "real": float,  # NaN and Infinity come as text
+    "double": float,  # NaN and Infinity come as text
+    "real": lambda cell: struct.unpack("f", struct.pack("f", float(cell)))[0],  # as many digits as a float has
     "decimal": Decimal,
     "varbinary": base64.b64decode,
     "date": date.fromisoformat,
