@@ -1,5 +1,9 @@
 //! Hive's words, which Glue and Athena speak: types, names, and the values that folders are named after.
 
+mod read;
+
+pub use read::data_type;
+
 use arrow::datatypes::{DataType, Field};
 
 /// What Hive, and so Athena, takes for NULL where a partition's value stands.

@@ -15,6 +15,7 @@ pub mod keeper;
 pub mod memory;
 pub mod owed;
 pub mod preflight;
+pub mod projection;
 pub mod report;
 
 #[cfg(test)]
