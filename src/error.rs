@@ -85,6 +85,11 @@ impl Error {
         self
     }
 
+    /// The same failure, for whoever was only shown it.
+    pub fn again(&self) -> Error {
+        Self::new(self.kind, self.to_string())
+    }
+
     pub fn kind(&self) -> Kind {
         self.kind
     }

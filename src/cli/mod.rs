@@ -18,7 +18,7 @@ mod test;
 pub use job::{DEAD_LETTERS, Job};
 
 use crate::error::{Error, Result};
-use crate::lake::query::{self, Lake};
+use crate::lake::query::{self, Lake, Tables};
 use clap::{Parser, Subcommand, ValueEnum};
 use datafusion::execution::FunctionRegistry;
 use datafusion::prelude::SessionContext;
@@ -149,7 +149,13 @@ fn run_query(args: &QueryArgs) -> Result<u8> {
     };
     let sql = args.sql.as_deref().unwrap_or_default();
     let mut out = std::io::stdout().lock();
-    runtime()?.block_on(query::query(sql, &lakes, ours, format, &mut out))?;
+    runtime()?.block_on(query::query(
+        sql,
+        Tables::Lakes(&lakes),
+        ours,
+        format,
+        &mut out,
+    ))?;
     Ok(0)
 }
 

@@ -3,7 +3,13 @@
 //! Guarantee: only what any reader of the lake would see is read. Nothing in a folder or file whose name begins with `_` or
 //! `.` is: neither what is staged, nor what belongs to other tools.
 
+#[cfg(test)]
+mod catalog_tests;
+mod catalogued;
+mod conform;
+mod partitions;
 mod print;
 pub mod query;
+mod registry;
 mod tables;
 mod visible;

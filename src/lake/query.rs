@@ -1,41 +1,59 @@
 //! SQL over what is published, as Athena would see it.
 //!
-//! Every folder of a lake that holds Parquet is a table by its name; `key=value` folders below it are columns of type
-//! STRING. Only the tables that a query names are looked into.
+//! Without a catalog, every folder of a lake that holds Parquet is a table by its name; `key=value` folders below it are
+//! columns of type STRING. With one, the tables are those of the catalog. Only the tables that a query names are looked into.
 
 use super::print::{Pipe, Printer};
-use super::tables::{Found, choose, find_tables, refused};
+use super::tables::{Found, choose, find_tables, list};
+use crate::catalog::Definition;
 use crate::error::{Error, Result};
-use arrow::array::{Int64Array, StringArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
+use datafusion::common::TableReference;
 use datafusion::config::Dialect;
+use datafusion::error::DataFusionError;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::TryStreamExt;
-use std::collections::BTreeMap;
+use std::error::Error as StdError;
 use std::io::Write;
 use std::rc::Rc;
-use std::sync::Arc;
 
 pub use super::print::Format;
+pub use super::registry::Registry;
 pub use super::tables::Lake;
 
-/// Runs one statement over the tables of the lakes and writes its rows; returns how many they are. Without a statement,
-/// or with `SHOW TABLES`, it lists the tables. `prepare` may register more functions.
+/// Where the tables of a query are.
+#[derive(Clone, Copy)]
+pub enum Tables<'a> {
+    /// In folders: what lies there is what there is.
+    Lakes(&'a [Lake]),
+    /// In a catalog.
+    Catalog(&'a Registry),
+}
+
+/// The same, with the names of the tables.
+enum Shelf<'a> {
+    Folders(&'a [Lake], Vec<Found>),
+    Catalog(&'a Registry, Vec<Definition>),
+}
+
+/// Runs one statement over the tables and writes its rows; returns how many they are. Without a statement, or with
+/// `SHOW TABLES`, it lists the tables. `prepare` may register more functions.
 pub async fn query(
     sql: &str,
-    lakes: &[Lake],
+    tables: Tables<'_>,
     prepare: impl FnOnce(&SessionContext),
     format: Format,
     out: &mut dyn Write,
 ) -> Result<u64> {
-    let tables = find_tables(lakes).await?;
+    let shelf = Shelf::open(tables).await?;
     let sql = sql.trim().trim_end_matches(';');
+    let context = shelf.context()?;
     if sql.is_empty() || sql.eq_ignore_ascii_case("show tables") {
-        return list(&tables, lakes, format, out).await;
+        let batch = shelf.list(&context).await?;
+        let mut printer = Printer::new(format, &batch.schema(), out);
+        printer.write(&batch)?;
+        return printer.finish();
     }
-    let config = SessionConfig::new().with_information_schema(true);
-    let context = SessionContext::new_with_config(config);
     prepare(&context);
     let state = context.state();
     let statement = state
@@ -45,15 +63,7 @@ pub async fn query(
         .resolve_table_references(&statement)
         .map_err(refused)?
     {
-        // A name with a schema before it is one of DataFusion's own tables.
-        if reference.schema().is_some() {
-            continue;
-        }
-        let table = choose(&tables, reference.table(), lakes)?;
-        let provider = table.open(&context).await?;
-        context
-            .register_table(reference, provider)
-            .map_err(refused)?;
+        shelf.register(reference, &context).await?;
     }
     let plan = context
         .state()
@@ -69,73 +79,83 @@ pub async fn query(
     };
     let mut printer = Printer::new(format, &batches.schema(), &mut pipe);
     while !gone.get()
-        && let Some(batch) = batches
-            .try_next()
-            .await
-            .map_err(|error| Error::data("the query failed").caused_by(error))?
+        && let Some(batch) = batches.try_next().await.map_err(failed)?
     {
         printer.write(&batch)?;
     }
     printer.finish()
 }
 
-/// The tables with how much is in them.
-async fn list(
-    tables: &[Found],
-    lakes: &[Lake],
-    format: Format,
-    out: &mut dyn Write,
-) -> Result<u64> {
-    let mut rows: BTreeMap<(&str, &str), (i64, i64)> = BTreeMap::new();
-    for table in tables {
-        let files = table.files().await?;
-        if !files.is_empty() {
-            let bytes: u64 = files.iter().map(|file| file.size).sum();
-            rows.insert(
-                (&table.name, &table.lake.url),
-                (files.len() as i64, bytes as i64),
-            );
+impl<'a> Shelf<'a> {
+    async fn open(tables: Tables<'a>) -> Result<Shelf<'a>> {
+        Ok(match tables {
+            Tables::Lakes(lakes) => Shelf::Folders(lakes, find_tables(lakes).await?),
+            Tables::Catalog(registry) => Shelf::Catalog(registry, registry.tables().await?),
+        })
+    }
+
+    fn context(&self) -> Result<SessionContext> {
+        let config = SessionConfig::new().with_information_schema(true);
+        Ok(SessionContext::new_with_config(match self {
+            Shelf::Folders(..) => config,
+            Shelf::Catalog(registry, _) => registry.name_in(config),
+        }))
+    }
+
+    /// The tables with how much is in them.
+    async fn list(&self, context: &SessionContext) -> Result<RecordBatch> {
+        match self {
+            Shelf::Folders(lakes, tables) => list(tables, lakes).await,
+            Shelf::Catalog(registry, tables) => registry.list(tables, &context.state()).await,
         }
     }
-    if rows.is_empty() {
-        // Not a result: those go to stdout alone.
-        let places: Vec<_> = lakes.iter().map(|lake| lake.url.as_str()).collect();
-        tracing::info!("there are no tables yet in {}", places.join(", "));
+
+    /// Makes a table known to the query that names it.
+    async fn register(&self, reference: TableReference, context: &SessionContext) -> Result<()> {
+        match self {
+            // A name with a schema before it is one of DataFusion's own tables.
+            Shelf::Folders(..) if reference.schema().is_some() => Ok(()),
+            Shelf::Folders(lakes, tables) => {
+                let table = choose(tables, reference.table(), lakes)?;
+                let provider = table.open(context).await?;
+                let registered = context.register_table(reference, provider);
+                registered.map(|_| ()).map_err(refused)
+            }
+            Shelf::Catalog(registry, tables) => registry.register(reference, tables, context).await,
+        }
     }
-    let text = |name| Field::new(name, DataType::Utf8, false);
-    let number = |name| Field::new(name, DataType::Int64, false);
-    let schema: SchemaRef = Arc::new(Schema::new(vec![
-        text("table"),
-        number("files"),
-        number("bytes"),
-        text("lake"),
-    ]));
-    let batch = RecordBatch::try_new(
-        schema.clone(),
-        vec![
-            Arc::new(StringArray::from_iter_values(
-                rows.keys().map(|(name, _)| name),
-            )),
-            Arc::new(Int64Array::from_iter_values(
-                rows.values().map(|(files, _)| *files),
-            )),
-            Arc::new(Int64Array::from_iter_values(
-                rows.values().map(|(_, bytes)| *bytes),
-            )),
-            Arc::new(StringArray::from_iter_values(
-                rows.keys().map(|(_, lake)| lake),
-            )),
-        ],
-    )?;
-    let mut printer = Printer::new(format, &schema, out);
-    printer.write(&batch)?;
-    printer.finish()
+}
+
+/// The statement cannot be run as it is written.
+pub fn refused(error: DataFusionError) -> Error {
+    explained(error, |error| {
+        Error::job("the query cannot be run").caused_by(error)
+    })
+}
+
+/// The statement came to no good end.
+fn failed(error: DataFusionError) -> Error {
+    explained(error, |error| {
+        Error::data("the query failed").caused_by(error)
+    })
+}
+
+/// An error of ours that only passed through DataFusion stays what it was.
+fn explained(error: DataFusionError, other: impl FnOnce(DataFusionError) -> Error) -> Error {
+    let mut cause: Option<&(dyn StdError + 'static)> = Some(&error);
+    while let Some(one) = cause {
+        if let Some(ours) = one.downcast_ref::<Error>() {
+            return ours.again();
+        }
+        cause = one.source();
+    }
+    other(error)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{ArrayRef, Int32Array, ListArray, TimestampMicrosecondArray};
+    use arrow::array::{ArrayRef, Int32Array, ListArray, StringArray, TimestampMicrosecondArray};
     use arrow::datatypes::Int32Type;
     use object_store::local::LocalFileSystem;
     use object_store::memory::InMemory;
@@ -143,6 +163,7 @@ mod tests {
     use object_store::{ObjectStoreExt, PutPayload};
     use parquet::arrow::ArrowWriter;
     use std::io;
+    use std::sync::Arc;
 
     fn lake(url: &str) -> Lake {
         Lake {
@@ -209,7 +230,7 @@ mod tests {
 
     async fn ask(sql: &str, lakes: &[Lake], format: Format) -> Result<String> {
         let mut out = Vec::new();
-        let rows = query(sql, lakes, |_| {}, format, &mut out).await?;
+        let rows = query(sql, Tables::Lakes(lakes), |_| {}, format, &mut out).await?;
         let text = String::from_utf8(out).unwrap();
         if format == Format::Json {
             assert_eq!(rows, text.lines().count() as u64);
@@ -274,9 +295,15 @@ mod tests {
         let lakes = [vitals().await];
         for format in [Format::Table, Format::Json, Format::Csv] {
             let mut left = Left(0);
-            query("SELECT * FROM vitals", &lakes, |_| {}, format, &mut left)
-                .await
-                .unwrap();
+            query(
+                "SELECT * FROM vitals",
+                Tables::Lakes(&lakes),
+                |_| {},
+                format,
+                &mut left,
+            )
+            .await
+            .unwrap();
             assert!(left.0 > 0);
         }
     }

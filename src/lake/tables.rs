@@ -1,21 +1,24 @@
 //! Which tables a lake has, and how DataFusion reads one.
 
+use super::query::refused;
 use super::visible::Visible;
 use crate::error::{Error, Result};
+use arrow::array::{ArrayRef, Int64Array, StringArray};
 use arrow::datatypes::{DataType, Schema};
+use arrow::record_batch::RecordBatch;
 use datafusion::catalog::TableProvider;
 use datafusion::common::utils::datafusion_strsim::levenshtein;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{
     ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl,
 };
-use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use url::Url;
 
@@ -239,7 +242,39 @@ pub fn choose<'a>(tables: &'a [Found], name: &str, lakes: &[Lake]) -> Result<&'a
     }
 }
 
-/// The statement cannot be run as it is written.
-pub fn refused(error: DataFusionError) -> Error {
-    Error::job("the query cannot be run").caused_by(error)
+/// The tables with how much is in them.
+pub async fn list(tables: &[Found], lakes: &[Lake]) -> Result<RecordBatch> {
+    let mut rows: BTreeMap<(&str, &str), (i64, i64)> = BTreeMap::new();
+    for table in tables {
+        let files = table.files().await?;
+        if !files.is_empty() {
+            let bytes: u64 = files.iter().map(|file| file.size).sum();
+            rows.insert(
+                (&table.name, &table.lake.url),
+                (files.len() as i64, bytes as i64),
+            );
+        }
+    }
+    if rows.is_empty() {
+        // Not a result: those go to stdout alone.
+        let places: Vec<_> = lakes.iter().map(|lake| lake.url.as_str()).collect();
+        tracing::info!("there are no tables yet in {}", places.join(", "));
+    }
+    let texts = |texts| -> ArrayRef { Arc::new(StringArray::from_iter_values(texts)) };
+    let numbers = |numbers: Vec<i64>| -> ArrayRef { Arc::new(Int64Array::from(numbers)) };
+    Ok(RecordBatch::try_from_iter([
+        (
+            "table",
+            texts(rows.keys().map(|(name, _)| *name).collect::<Vec<_>>()),
+        ),
+        (
+            "files",
+            numbers(rows.values().map(|(files, _)| *files).collect()),
+        ),
+        (
+            "bytes",
+            numbers(rows.values().map(|(_, bytes)| *bytes).collect()),
+        ),
+        ("lake", texts(rows.keys().map(|(_, lake)| *lake).collect())),
+    ])?)
 }

@@ -246,6 +246,7 @@ mod tests {
             state: Vec::new(),
             sinks: BTreeMap::new(),
             ledger: Ledger::default(),
+            catalog: Default::default(),
         };
         (checkpoint, states)
     }
