@@ -5,6 +5,7 @@
 
 mod audit;
 mod check;
+mod compact;
 mod demo;
 mod display;
 mod explain;
@@ -60,6 +61,8 @@ enum Command {
     Generate(generate::Args),
     /// Query what is published, as Athena would.
     Query(QueryArgs),
+    /// Merge the small files of closed partitions into large ones.
+    Compact(compact::Args),
     /// The books of a job: exit code 1 when they do not balance.
     Audit(audit::Args),
 }
@@ -120,6 +123,7 @@ pub fn dispatch(cli: Cli) -> Result<u8> {
         Command::Test(args) => test::test(&args),
         Command::Generate(args) => generate::generate(&args),
         Command::Query(args) => run_query(&args),
+        Command::Compact(args) => compact::compact(&args),
         Command::Audit(args) => audit::audit(&args),
     }
 }
@@ -130,14 +134,8 @@ fn run_query(args: &QueryArgs) -> Result<u8> {
         QueryFormat::Json => query::Format::Json,
         QueryFormat::Csv => query::Format::Csv,
     };
-    let lakes = args.lakes.iter().map(|url| {
-        let located = crate::store::open(url)?;
-        Ok(Lake {
-            store: located.store,
-            path: located.path,
-            url: located.url,
-        })
-    });
+    let lakes = args.lakes.iter().map(|url| crate::store::open(url));
+    let lakes = lakes.map(|lake| Ok(Lake::from(&lake?)));
     let lakes = lakes.collect::<Result<Vec<_>>>()?;
     let ours = |context: &SessionContext| {
         for function in crate::sql::functions::all() {

@@ -18,8 +18,8 @@ mod store;
 
 pub use claim::{Claim, Claimed, Mode};
 pub use coordinator::{Barrier, Committed, Coordinator, NodeState};
-pub use recover::{LoadedState, Recovered, recover};
-pub use steps::{Hook, KillAt, NoHook, Step};
+pub use recover::{LoadedState, Recovered, carried_rows, recover};
+pub use steps::{Hook, KillAt, NoHook, Point, Step};
 pub use store::EpochStore;
 
 use crate::plan::Meaning;

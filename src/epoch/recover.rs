@@ -68,12 +68,7 @@ pub async fn recover(
     for (table, sink) in &checkpoint.sinks {
         let rows = recovered.carried.entry(table.clone()).or_default();
         for part in &sink.carried {
-            let segment = Segment {
-                blob: part.blob.clone(),
-                offset: part.offset,
-                bytes: part.bytes,
-            };
-            let batches = load(store, &segment).await?;
+            let batches = carried_rows(store, part).await?;
             let found: u64 = batches.iter().map(|batch| batch.num_rows() as u64).sum();
             if found != part.rows {
                 return Err(Error::bug(format!(
@@ -90,6 +85,16 @@ pub async fn recover(
     recovered.checkpoint = claimed.previous.is_some().then(|| checkpoint.clone());
     hook.at(Step::AfterRecover)?;
     Ok(recovered)
+}
+
+/// The rows of an open file that one segment carries.
+pub async fn carried_rows(store: &EpochStore, part: &CarriedRef) -> Result<Vec<RecordBatch>> {
+    let segment = Segment {
+        blob: part.blob.clone(),
+        offset: part.offset,
+        bytes: part.bytes,
+    };
+    load(store, &segment).await
 }
 
 async fn load(store: &EpochStore, segment: &Segment) -> Result<Vec<RecordBatch>> {

@@ -1,8 +1,15 @@
-//! The named steps of the protocol, where tests let a process die.
+//! The named steps of a protocol, where tests let a process die: those of the epochs, and whatever other protocol names its own.
 
 use crate::error::{Error, Result};
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The steps of one protocol, by their names.
+pub trait Point: Copy + PartialEq + Send + Sync + 'static {
+    const ALL: &'static [Self];
+
+    fn name(self) -> &'static str;
+}
 
 /// A gap between two effects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,8 +34,8 @@ pub enum Step {
     AfterCatalog,
 }
 
-impl Step {
-    pub const ALL: [Step; 14] = [
+impl Point for Step {
+    const ALL: &'static [Step] = &[
         Step::AfterClaim,
         Step::AfterRepublish,
         Step::AfterRecover,
@@ -45,13 +52,7 @@ impl Step {
         Step::AfterCatalog,
     ];
 
-    /// The steps that every epoch of every job takes.
-    pub fn of_epochs() -> impl Iterator<Item = Step> {
-        let beside = |step: &Step| matches!(step, Step::BeforeCatalog | Step::AfterCatalog);
-        Step::ALL.into_iter().filter(move |step| !beside(step))
-    }
-
-    pub fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Step::AfterClaim => "after-claim",
             Step::AfterRepublish => "after-republish",
@@ -71,6 +72,15 @@ impl Step {
     }
 }
 
+impl Step {
+    /// The steps that every epoch of every job takes.
+    pub fn of_epochs() -> impl Iterator<Item = Step> {
+        let beside = |step: &Step| matches!(step, Step::BeforeCatalog | Step::AfterCatalog);
+        let all = Step::ALL.iter().copied();
+        all.filter(move |step| !beside(step))
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
@@ -78,39 +88,39 @@ impl fmt::Display for Step {
 }
 
 /// Is told of every step; an error from here ends the job there.
-pub trait Hook: Send + Sync {
-    fn at(&self, step: Step) -> Result<()>;
+pub trait Hook<P = Step>: Send + Sync {
+    fn at(&self, step: P) -> Result<()>;
 }
 
 /// Lets every step pass.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct NoHook;
 
-impl Hook for NoHook {
-    fn at(&self, _step: Step) -> Result<()> {
+impl<P> Hook<P> for NoHook {
+    fn at(&self, _step: P) -> Result<()> {
         Ok(())
     }
 }
 
 /// Ends the process, as a power cut would, when it comes to a step for the nth time.
 #[derive(Debug)]
-pub struct KillAt {
-    step: Step,
+pub struct KillAt<P = Step> {
+    step: P,
     remaining: AtomicU32,
 }
 
-impl KillAt {
+impl<P: Point> KillAt<P> {
     /// Reads `step` or `step:n` (n from 1), as in TRIBUTARY_KILL_AT.
-    pub fn parse(text: &str) -> Result<KillAt> {
+    pub fn parse(text: &str) -> Result<KillAt<P>> {
         let (name, times) = text.split_once(':').unwrap_or((text, "1"));
-        let step = Step::ALL.into_iter().find(|step| step.name() == name);
+        let step = P::ALL.iter().copied().find(|step| step.name() == name);
         match (step, times.parse::<u32>()) {
             (Some(step), Ok(times @ 1..)) => Ok(KillAt {
                 step,
                 remaining: AtomicU32::new(times),
             }),
             _ => {
-                let names: Vec<_> = Step::ALL.iter().map(|step| step.name()).collect();
+                let names: Vec<_> = P::ALL.iter().map(|step| step.name()).collect();
                 Err(Error::job(format!(
                     "TRIBUTARY_KILL_AT={text}: write step or step:n, with one of {}",
                     names.join(", ")
@@ -120,15 +130,15 @@ impl KillAt {
     }
 
     /// What the environment variable TRIBUTARY_KILL_AT asks for: fault tests set it, nobody else does.
-    pub fn from_env() -> Result<Box<dyn Hook>> {
+    pub fn from_env() -> Result<Box<dyn Hook<P>>> {
         match std::env::var("TRIBUTARY_KILL_AT") {
-            Ok(text) if !text.is_empty() => Ok(Box::new(KillAt::parse(&text)?)),
+            Ok(text) if !text.is_empty() => Ok(Box::new(KillAt::<P>::parse(&text)?)),
             _ => Ok(Box::new(NoHook)),
         }
     }
 
     /// Whether this is the time to die.
-    fn is_due(&self, step: Step) -> bool {
+    fn is_due(&self, step: P) -> bool {
         step == self.step
             && self
                 .remaining
@@ -137,10 +147,10 @@ impl KillAt {
     }
 }
 
-impl Hook for KillAt {
-    fn at(&self, step: Step) -> Result<()> {
+impl<P: Point> Hook<P> for KillAt<P> {
+    fn at(&self, step: P) -> Result<()> {
         if self.is_due(step) {
-            eprintln!("TRIBUTARY_KILL_AT: ending at {step}");
+            eprintln!("TRIBUTARY_KILL_AT: ending at {}", step.name());
             std::process::abort();
         }
         Ok(())
@@ -172,7 +182,7 @@ mod tests {
     #[test]
     fn unknown_steps_are_refused_with_the_known_ones() {
         for text in ["after", "after-commit:0", "after-commit:x"] {
-            let error = KillAt::parse(text).unwrap_err();
+            let error = KillAt::<Step>::parse(text).unwrap_err();
             assert_eq!(error.exit_code(), 2);
             assert!(error.to_string().contains("before-state"), "{error}");
         }

@@ -6,10 +6,11 @@
 #[cfg(test)]
 mod catalog_tests;
 mod catalogued;
+pub mod compact;
 mod conform;
 mod partitions;
 mod print;
 pub mod query;
 mod registry;
-mod tables;
+pub mod tables;
 mod visible;

@@ -4,6 +4,7 @@ use super::query::refused;
 use super::visible::Visible;
 use crate::error::{Error, Result};
 use arrow::array::{ArrayRef, Int64Array, StringArray};
+use crate::store::Located;
 use arrow::datatypes::{DataType, Schema};
 use arrow::record_batch::RecordBatch;
 use datafusion::catalog::TableProvider;
@@ -32,11 +33,21 @@ pub struct Lake {
     pub url: String,
 }
 
+impl From<&Located> for Lake {
+    fn from(located: &Located) -> Lake {
+        Lake {
+            store: Arc::clone(&located.store),
+            path: located.path.clone(),
+            url: located.url.clone(),
+        }
+    }
+}
+
 /// A folder that may be a table.
 pub struct Found {
     pub name: String,
     pub lake: Lake,
-    folder: Path,
+    pub folder: Path,
     /// Which lake it is in, for the name of its store.
     ordinal: usize,
 }
@@ -72,6 +83,16 @@ impl Lake {
         Visible {
             inner: Arc::clone(&self.store),
             root: self.path.clone(),
+        }
+    }
+
+    /// The table in a folder right below.
+    pub fn table(&self, folder: &str) -> Found {
+        Found {
+            name: folder.to_owned(),
+            lake: self.clone(),
+            folder: self.path.clone().join(folder),
+            ordinal: 0,
         }
     }
 
@@ -113,7 +134,7 @@ impl Found {
     }
 
     /// Its partition columns, from the folders between it and its files.
-    fn partitions(&self, files: &[ObjectMeta]) -> Result<Vec<String>> {
+    pub fn partitions(&self, files: &[ObjectMeta]) -> Result<Vec<String>> {
         let mut found: Option<(Vec<String>, &Path)> = None;
         for file in files {
             let parts: Vec<_> = file

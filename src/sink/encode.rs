@@ -6,7 +6,7 @@ use bytes::Bytes;
 use std::io::Write;
 
 /// One open file. Its rows have the columns of the table without those of its partition.
-pub(super) trait Encoder: Send {
+pub(crate) trait Encoder: Send {
     fn write(&mut self, rows: &RecordBatch) -> Result<()>;
 
     /// How large the file would be, about, if it were closed now.
@@ -20,7 +20,7 @@ pub(super) trait Encoder: Send {
 }
 
 /// Makes encoders for the files of one table.
-pub(super) trait Format: Send + Sync {
+pub(crate) trait Format: Send + Sync {
     fn open(&self) -> Result<Box<dyn Encoder>>;
 
     /// How file names end.

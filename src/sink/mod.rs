@@ -14,6 +14,7 @@
 
 pub mod dead_letters;
 pub mod memory;
+pub mod merged;
 
 mod console;
 mod encode;
@@ -30,9 +31,12 @@ mod testing;
 mod text;
 mod upload;
 
+pub(crate) use encode::Format;
 pub use options::TableSpec;
 pub(crate) use partition::{default_partition, escaped, folder_values};
+pub(crate) use parquet::ParquetFormat;
 pub use upload::Uploads;
+pub(crate) use upload::put as upload;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
@@ -207,6 +211,19 @@ pub fn publisher(table: &TableSpec, context: &SinkContext) -> Result<Arc<dyn Pub
         Connector::Blackhole => Arc::new(console::BlackholePublisher),
         Connector::Memory => Arc::new(memory::MemoryPublisher::new(table, context)),
     })
+}
+
+/// The lake of a table of files, and the name of the table's folder in it.
+pub fn folder(table: &TableSpec) -> Result<(&str, String)> {
+    let (lake, folder) = place::Place::check(table)?;
+    Ok((lake, folder.as_ref().to_string()))
+}
+
+/// The folders of the partitions that some rows of a table go to. They may be rows that a checkpoint carries.
+pub fn partitions(table: &TableSpec, rows: &RecordBatch) -> Result<Vec<String>> {
+    expect_columns(table, rows, true)?;
+    let parts = partition::Partitioner::of(table)?.split(rows)?;
+    Ok(parts.into_iter().map(|(folder, _)| folder).collect())
 }
 
 /// Refuses a batch that does not have the table's columns. Rows that were carried may come from a job that was changed since.

@@ -43,6 +43,16 @@ impl TableSpec {
         }
     }
 
+    /// A table of which nothing is known but its files.
+    pub fn unknown(name: &str) -> TableSpec {
+        TableSpec {
+            name: name.to_string(),
+            schema: Arc::new(Schema::empty()),
+            partitioned_by: Vec::new(),
+            options: Options::default(),
+        }
+    }
+
     pub(super) fn get(&self, key: &str) -> Option<&str> {
         self.options.get(key)
     }

@@ -12,18 +12,22 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
-use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::SchemaDescriptor;
 use std::sync::Arc;
 
 /// How the files of one table are written.
-pub(super) struct ParquetFormat {
+pub(crate) struct ParquetFormat {
     table: String,
     schema: SchemaRef,
     properties: WriterProperties,
 }
+
+/// What the root of the file's schema is called.
+const ROOT: &str = "schema";
 
 /// Ours, with a level: `zstd(3)`.
 const COMPRESSION: &str = "tributary.parquet.compression";
@@ -59,6 +63,19 @@ impl ParquetFormat {
             properties: properties(compression),
         })
     }
+
+    /// The columns as Arrow has them, in the types of the file.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// The columns as Parquet has them in every file that is written so.
+    pub fn parquet_schema(&self) -> Result<SchemaDescriptor> {
+        let converter = ArrowSchemaConverter::new()
+            .with_coerce_types(self.properties.coerce_types())
+            .schema_root(ROOT);
+        Ok(converter.convert(&self.schema)?)
+    }
 }
 
 impl Format for ParquetFormat {
@@ -66,7 +83,7 @@ impl Format for ParquetFormat {
         let options = ArrowWriterOptions::new()
             .with_properties(self.properties.clone())
             .with_skip_arrow_metadata(true)
-            .with_schema_root("schema".to_string());
+            .with_schema_root(ROOT.to_string());
         let writer =
             ArrowWriter::try_new_with_options(Pieces::default(), self.schema.clone(), options)
                 .map_err(|error| {

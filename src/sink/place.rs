@@ -1,7 +1,7 @@
 //! Where the files of a table are: staged ones and published ones.
 
-use super::SinkContext;
 use super::options::TableSpec;
+use super::{SinkContext, merged};
 use crate::error::{Error, Result};
 use object_store::path::{Path, PathPart};
 use object_store::{Error as StoreError, ObjectStore};
@@ -16,6 +16,7 @@ pub(super) struct Place {
     pub store: Arc<dyn ObjectStore>,
     /// The table's folder, as the job names it.
     url: String,
+    lake: Path,
     pub table: Path,
     pub staging: Path,
     /// Large files had better go there in parts.
@@ -34,7 +35,8 @@ impl Place {
         Ok(Place {
             store,
             url: url.to_string(),
-            table: lake.join(folder),
+            table: lake.clone().join(folder),
+            lake,
             staging: staging.join(context.job.as_str()).join(spec.name.as_str()),
             in_parts: url.starts_with("s3://") || url.starts_with("s3a://"),
         })
@@ -78,6 +80,13 @@ impl Place {
         let names: Vec<&str> = folders.iter().map(PathPart::as_ref).collect();
         let is_partition = !names.is_empty() && names.iter().all(|name| name.contains('='));
         is_partition.then(|| names.join("/"))
+    }
+
+    /// Whether compaction has merged a file that was shown by this name.
+    pub async fn was_merged(&self, name: &str) -> Result<bool> {
+        let folder = self.table.filename().unwrap_or_default();
+        let failed = |path: &Path, error| self.failed("reading", path, error);
+        merged::holds(&*self.store, &self.lake, folder, name, failed).await
     }
 
     /// What a failure of the store asks for.

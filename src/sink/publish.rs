@@ -110,6 +110,9 @@ async fn publish_one(place: Arc<Place>, table: String, token: Token) -> Result<(
                         there.size, token.bytes
                     )));
                 }
+                Err(StoreError::NotFound { .. }) if place.was_merged(&token.name).await? => {
+                    tracing::debug!(table, file = token.name, "compaction has merged this file");
+                }
                 Err(StoreError::NotFound { .. }) => {
                     return Err(Error::data(format!(
                         "table '{table}': a committed file of {} rows is lost: it is neither staged at '{staged}' nor published at \

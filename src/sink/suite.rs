@@ -1,5 +1,6 @@
 //! What every sink must pass, whatever it writes and wherever.
 
+use super::merged::{self, Merged};
 use super::testing::{FlakyStore, Row, World, parquet_rows};
 use super::{Carry, Token};
 use crate::error::Kind;
@@ -252,6 +253,39 @@ fn a_lost_file_and_another_file_are_told_and_nothing_is_overwritten() {
         let message = error.to_string();
         assert!(message.contains(&final_path) && message.contains("lake/_tributary/staged/job/t/"));
     }
+}
+
+#[test]
+fn a_file_that_compaction_merged_is_not_lost() {
+    let world = World::local("parquet");
+    let mut sink = world.sink("o1");
+    sink.write(world.rows(&FIRST)).unwrap();
+    let tokens = world.tokens(&mut sink.stage(1, true).unwrap()).unwrap();
+    let publisher = world.publisher();
+    world.wait(publisher.publish(&tokens)).unwrap();
+    for token in &tokens {
+        let shown = Path::parse(format!("lake/t/{}", token.name)).unwrap();
+        world.wait(world.store.delete(&shown)).unwrap();
+    }
+    let record = |table: &str, version: u32| {
+        let names = tokens.iter().map(|token| token.name.clone());
+        let record = Merged {
+            version,
+            tables: [(table.to_string(), names.collect())].into(),
+        };
+        let path = merged::records(&Path::from("lake")).join("run.json");
+        let json = serde_json::to_vec(&record).unwrap();
+        world.wait(world.store.put(&path, json.into())).unwrap();
+    };
+    record("other", merged::VERSION);
+    let error = world.wait(publisher.publish(&tokens)).unwrap_err();
+    assert_eq!(error.kind(), Kind::Data, "{error}");
+    record("t", merged::VERSION);
+    world.wait(publisher.publish(&tokens)).unwrap();
+    expect_shown("merged", &world, &[]);
+    record("t", merged::VERSION + 1);
+    let error = world.wait(publisher.publish(&tokens)).unwrap_err();
+    assert_eq!(error.kind(), Kind::Job, "{error}");
 }
 
 #[test]

@@ -92,7 +92,7 @@ impl Drop for Reservation {
 }
 
 /// Puts a file into the store. It is durable when this returns.
-pub(super) async fn put(
+pub(crate) async fn put(
     store: &dyn ObjectStore,
     to: &Path,
     file: Vec<Bytes>,

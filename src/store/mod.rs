@@ -14,6 +14,7 @@
 mod fault;
 mod flaky;
 mod local;
+mod parquet;
 mod retrying;
 mod s3;
 #[cfg(test)]
@@ -22,6 +23,7 @@ mod suite;
 pub use fault::{explain, is_missing};
 pub use flaky::{Effect, Flaky};
 pub use local::DurableLocal;
+pub use parquet::{ParquetObject, unreadable};
 pub use retrying::Retrying;
 #[cfg(test)]
 pub(crate) use suite::s3 as test_place;
@@ -61,6 +63,12 @@ impl Located {
             path: self.child(relative),
             url: format!("{}/{relative}", self.url),
         }
+    }
+
+    /// The folder on this machine's disk, where that is what it is.
+    pub fn on_disk(&self) -> Option<PathBuf> {
+        let local = self.url.starts_with("file://") || !self.url.contains("://");
+        local.then(|| PathBuf::from("/").join(self.path.as_ref()))
     }
 
     /// Says what a failure of the store means for the job, naming the URL and the object.

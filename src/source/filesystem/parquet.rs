@@ -5,21 +5,13 @@ use super::{File, Opening, Shape};
 use crate::decode::Reason;
 use crate::decode::dead_letters::rows_as_json;
 use crate::error::{Error, Result};
+use crate::store::{ParquetObject, unreadable};
 use arrow::array::{Array, ArrayRef, StringArray, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options, concat_batches};
 use arrow::datatypes::FieldRef;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
-use bytes::Bytes;
-use futures::future::BoxFuture;
-use futures::{FutureExt, StreamExt, TryFutureExt};
-use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
-use parquet::arrow::arrow_reader::ArrowReaderOptions;
-use parquet::arrow::async_reader::AsyncFileReader;
+use futures::StreamExt;
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
-use parquet::errors::ParquetError;
-use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
-use std::ops::Range;
 use std::sync::Arc;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
@@ -88,14 +80,14 @@ async fn read(opening: Opening, shape: &Shape, batches: &Sender<Result<Columns>>
         waker,
         ..
     } = opening;
-    let reader = Remote {
+    let reader = ParquetObject {
         store,
         path: file.path.clone(),
         size: file.size,
     };
     let builder = ParquetRecordBatchStreamBuilder::new(reader)
         .await
-        .map_err(remote)?;
+        .map_err(unreadable)?;
     let wanted = builder
         .schema()
         .fields()
@@ -115,9 +107,9 @@ async fn read(opening: Opening, shape: &Shape, batches: &Sender<Result<Columns>>
     } else {
         builder
     };
-    let mut stream = builder.build().map_err(remote)?;
+    let mut stream = builder.build().map_err(unreadable)?;
     while let Some(batch) = stream.next().await {
-        let batch = batch.map_err(remote)?;
+        let batch = batch.map_err(unreadable)?;
         if batch.num_rows() == 0 {
             continue;
         }
@@ -139,50 +131,6 @@ async fn send(
     batches.send(Ok(columns)).await.map_err(|_| ())?;
     waker.wake();
     Ok(())
-}
-
-/// A file on a store, as the Parquet library wants to see it.
-struct Remote {
-    store: Arc<dyn ObjectStore>,
-    path: Path,
-    size: u64,
-}
-
-impl AsyncFileReader for Remote {
-    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, ParquetError>> {
-        self.store
-            .get_range(&self.path, range)
-            .map_err(ParquetError::from)
-            .boxed()
-    }
-
-    fn get_byte_ranges(
-        &mut self,
-        ranges: Vec<Range<u64>>,
-    ) -> BoxFuture<'_, Result<Vec<Bytes>, ParquetError>> {
-        let (store, path) = (Arc::clone(&self.store), self.path.clone());
-        async move { Ok(store.get_ranges(&path, &ranges).await?) }.boxed()
-    }
-
-    fn get_metadata<'a>(
-        &'a mut self,
-        options: Option<&'a ArrowReaderOptions>,
-    ) -> BoxFuture<'a, Result<Arc<ParquetMetaData>, ParquetError>> {
-        let size = self.size;
-        async move {
-            let reader = ParquetMetaDataReader::new().with_arrow_reader_options(options);
-            Ok(Arc::new(reader.load_and_finish(self, size).await?))
-        }
-        .boxed()
-    }
-}
-
-/// A store that does not answer may be asked again; a file that is none is not worth it.
-fn remote(error: ParquetError) -> Error {
-    match error {
-        ParquetError::External(_) => Error::retry("it cannot be read").caused_by(error),
-        error => Error::data("it is no Parquet file that can be read").caused_by(error),
-    }
 }
 
 fn count(rows: usize) -> i64 {
