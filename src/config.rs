@@ -5,6 +5,8 @@ use crate::sql::options::OptionSpec;
 use crate::sql::refusal::{did_you_mean, refuse};
 use crate::sql::values::{self, Kind};
 use crate::sql::{Place, Script};
+use crate::store::Encryption;
+use crate::store::encryption::{self, BUCKET_KEY, KIND, KMS_KEY};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
@@ -32,6 +34,8 @@ pub struct Settings {
     pub max_drift: Duration,
     /// `tributary.allow-dropped-state`: whether a start may leave behind what the job has no place for any more.
     pub allow_dropped_state: bool,
+    /// `tributary.s3.*`: how S3 encrypts what the job writes.
+    pub encryption: Encryption,
     /// `tributary.glue.*`
     pub glue: Glue,
     /// What was set and changes nothing, each with its place.
@@ -154,6 +158,21 @@ pub const SETTINGS: &[OptionSpec] = &[
         "true: state of queries and positions of tables that are not in the job any more are dropped, which is said; meant for one start, with -D",
     )
     .default("false"),
+    OptionSpec::new(
+        KIND,
+        Kind::OneOf(encryption::WORDS),
+        "how S3 encrypts what is written; without it, as the bucket's default says",
+    ),
+    OptionSpec::new(
+        KMS_KEY,
+        Kind::AnyText,
+        "the id, alias or ARN of the KMS key; empty: the account's key for S3",
+    ),
+    OptionSpec::new(
+        BUCKET_KEY,
+        Kind::Boolean,
+        "whether S3 asks KMS for one key for the bucket instead of one for each object",
+    ),
     OptionSpec::new(
         GLUE_DATABASE,
         Kind::AnyText,
@@ -427,6 +446,17 @@ impl Raw<'_> {
         }
         let memory = self.text("tributary.memory").and_then(values::size);
         let glue = self.glue()?;
+        let encryption = Encryption::new(
+            self.text(KIND),
+            self.some_text(KMS_KEY).as_deref(),
+            self.text(BUCKET_KEY).map(|on| on == "true"),
+        )
+        .map_err(|(message, hint)| {
+            let key = [KMS_KEY, BUCKET_KEY]
+                .into_iter()
+                .find(|key| self.values.contains_key(key));
+            self.refuse(key.and_then(place), &message, &hint)
+        })?;
         Ok(Settings {
             checkpoint_interval,
             checkpoint_dir: match self.text("execution.checkpointing.dir") {
@@ -441,6 +471,7 @@ impl Raw<'_> {
             dead_letters_path: self.text("tributary.dead-letters.path").map(str::to_owned),
             max_drift: self.duration("tributary.alignment.max-drift")?,
             allow_dropped_state: self.text("tributary.allow-dropped-state") == Some("true"),
+            encryption,
             glue,
             warnings: self.warnings,
             name,
@@ -487,6 +518,7 @@ mod tests {
                 dead_letters_path: None,
                 max_drift: Duration::from_secs(300),
                 allow_dropped_state: false,
+                encryption: Encryption::default(),
                 glue: Glue {
                     database: None,
                     dead_letters_table: "dead_letters".to_owned(),
@@ -580,6 +612,12 @@ mod tests {
                 "SET 'state.checkpoints.dir' = '/a';\nSET 'execution.checkpointing.dir' = '/b'",
                 None,
                 "jobs/a.b.sql:2:1: 'execution.checkpointing.dir' is set twice\n  hint: it is also set at 1:1, by one of its names",
+            ),
+            (
+                "SET 'tributary.s3.encryption' = 'sse-s3';\nSET 'tributary.s3.kms-key-id' = 'k'",
+                None,
+                "jobs/a.b.sql:2:1: 'tributary.s3.kms-key-id' is for encryption with a key of KMS\n  \
+                 hint: set 'tributary.s3.encryption' = 'sse-kms' too",
             ),
             (
                 "SET 'tributary.glue.crawler.schedule' = 'cron(15 12 * * ? *)'",

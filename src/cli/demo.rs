@@ -107,6 +107,7 @@ pub fn demo(args: Args) -> Result<u8> {
         lanes: run::cores(),
         memory: job.memory(),
         mode: Mode::Normal,
+        encryption: job.settings.encryption.clone(),
     };
     let result = run::work(
         &job,

@@ -10,6 +10,7 @@ use crate::runtime::Addresses;
 use crate::sink::{self, TableSpec};
 use crate::sql::refusal::refuse;
 use crate::sql::{self, Script, Table};
+use crate::store::Encryption;
 use arrow::compute::can_cast_types;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -65,7 +66,10 @@ impl Job {
         variable: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Job> {
         let script = sql::parse(path, text, variable)?;
-        let settings = Settings::from_script(&script, overrides)?;
+        // The environment goes before the file, and the command line before both.
+        let mut overrides_of_file = Encryption::from_env(variable)?.settings();
+        overrides_of_file.extend_from_slice(overrides);
+        let settings = Settings::from_script(&script, &overrides_of_file)?;
         let graph = Arc::new(plan::plan(&script, &settings.name)?);
         let written = written(&graph);
         if let Some(table) = written.iter().find(|table| table.name == DEAD_LETTERS) {

@@ -32,8 +32,9 @@ impl Outside {
         runtime: Handle,
         clock: Arc<dyn Clock>,
     ) -> Outside {
-        let stores: sink::StoreOpener = Arc::new(|url| {
-            let located = crate::store::open(url)?;
+        let encryption = options.encryption.clone();
+        let stores: sink::StoreOpener = Arc::new(move |url| {
+            let located = crate::store::open_with(url, &encryption)?;
             Ok((located.store, located.path))
         });
         Outside {

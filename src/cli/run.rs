@@ -11,6 +11,7 @@ use crate::http;
 use crate::runtime::{Connections, Engine, Event, Finish, Parts, Run, Stop, millis};
 use crate::sink::Publisher;
 use crate::source::Waker;
+use crate::store::Encryption;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +50,7 @@ pub struct Options {
     pub lanes: usize,
     pub memory: usize,
     pub mode: Mode,
+    pub encryption: Encryption,
 }
 
 impl Args {
@@ -79,6 +81,7 @@ pub fn run(args: Args) -> Result<u8> {
         lanes: job.settings.parallelism.unwrap_or_else(cores),
         memory: job.memory(),
         mode,
+        encryption: job.settings.encryption.clone(),
     };
     let runtime = super::runtime()?;
     let reporter = Reporter::new(&job);
@@ -132,7 +135,7 @@ pub fn work(
 ) -> Result<Finish> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let me = Owner::this_process();
-    let checkpoints = crate::store::open(&job.settings.checkpoint_dir)?;
+    let checkpoints = crate::store::open_with(&job.settings.checkpoint_dir, &options.encryption)?;
     let store = EpochStore::new(checkpoints, job.settings.name.clone());
     let outside: Arc<dyn Connections> = Arc::new(Outside::new(
         &job.settings.name,

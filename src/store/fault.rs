@@ -128,6 +128,11 @@ pub(super) fn advice(bucket: &str, error: &StoreError) -> String {
             "there are no credentials for bucket {bucket:?}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give \
              the machine a role"
         )
+    } else if says("KMS") || says("kms:") {
+        format!(
+            "bucket {bucket:?} cannot use the KMS key: check 'tributary.s3.kms-key-id' (or AWS_SSE_KMS_KEY_ID), and allow these \
+             credentials kms:GenerateDataKey and kms:Decrypt on it"
+        )
     } else if matches!(error, StoreError::PermissionDenied { .. }) || says("AccessDenied") {
         format!(
             "access to bucket {bucket:?} was denied: allow these credentials s3:ListBucket on it, and s3:GetObject, s3:PutObject and \
@@ -238,6 +243,19 @@ mod tests {
             "s3://lake/x: there is no bucket \"lake\": make it, or correct the path in the job: \
              Object at location x not found: <Code>NoSuchBucket</Code>"
         );
+    }
+
+    #[test]
+    fn a_key_that_may_not_be_used_is_not_the_buckets_fault() {
+        let denied = |source: &str| StoreError::PermissionDenied {
+            path: "x".into(),
+            source: source.into(),
+        };
+        let text = "403: <Code>AccessDenied</Code> not authorized to perform: kms:GenerateDataKey on resource: arn:aws:kms:x";
+        assert!(advice("lake", &denied(text)).contains("kms:Decrypt on it"));
+        assert!(advice("lake", &denied("403")).contains("s3:ListBucket on it"));
+        let missing = generic("status code: 400: <Code>KMS.NotFoundException</Code>");
+        assert!(advice("lake", &missing).contains("'tributary.s3.kms-key-id'"));
     }
 
     #[test]

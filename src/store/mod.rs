@@ -11,6 +11,7 @@
 //!
 //! Copying never fails because of a copy that was made before: repeat it freely.
 
+pub mod encryption;
 mod fault;
 mod flaky;
 mod local;
@@ -20,6 +21,7 @@ mod s3;
 #[cfg(test)]
 mod suite;
 
+pub use encryption::Encryption;
 pub use fault::{explain, is_missing};
 pub use flaky::{Effect, Flaky};
 pub use local::DurableLocal;
@@ -78,13 +80,21 @@ impl Located {
 }
 
 /// Finds the store that a URL names: a local path (`./lake`, `/x/y`, `file:///x/y`), `s3://bucket/prefix`, or `memory://name/prefix`,
-/// which lives as long as the process. Nothing is made, and no server is asked.
+/// which lives as long as the process. Nothing is made, and no server is asked. What is written is encrypted as the environment says.
 pub fn open(url: &str) -> Result<Located> {
+    open_with(
+        url,
+        &Encryption::from_env(&|name| std::env::var(name).ok())?,
+    )
+}
+
+/// The same for a job, which may say itself how what it writes is encrypted.
+pub fn open_with(url: &str, encryption: &Encryption) -> Result<Located> {
     let trimmed = url.trim_end_matches('/');
     match url.split_once("://") {
         Some(("s3" | "s3a", rest)) => {
             let (bucket, prefix) = split_bucket(url, rest)?;
-            let store = s3::bucket(bucket)?;
+            let store = s3::bucket(bucket, encryption)?;
             Ok(Located {
                 store,
                 path: prefix,

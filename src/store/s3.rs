@@ -1,45 +1,39 @@
 //! S3 and what speaks like it.
 //!
-//! Settings come from the environment, under the names that all AWS tools use: AWS_REGION, AWS_ENDPOINT_URL (or AWS_ENDPOINT_URL_S3) for
-//! another server, AWS_ALLOW_HTTP, and the credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, else whatever the provider chain
-//! finds (profile, SSO, container, instance role).
+//! Settings come from the environment, under the names that all AWS tools use: AWS_REGION (else what a profile or the instance says),
+//! AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL for another server, and AWS_ALLOW_HTTP. Credentials are [`crate::aws`]'s.
 
-use super::Retrying;
-use crate::clock::{Clock, SystemClock};
+use super::{Encryption, Retrying};
+use crate::aws;
 use crate::error::{Error, Result};
-use async_trait::async_trait;
-use aws_credential_types::provider::error::CredentialsError;
-use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
-use aws_smithy_http_client::tls;
-use object_store::aws::{AmazonS3Builder, AwsCredential, AwsCredentialProvider, S3ConditionalPut};
-use object_store::{
-    BackoffConfig, ClientOptions, CredentialProvider, ObjectStore, RetryConfig,
-    StaticCredentialProvider,
-};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
+use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
-use std::time::{Duration, UNIX_EPOCH};
-use tokio::sync::OnceCell;
+use std::time::Duration;
 
-/// Temporary credentials are fetched anew this long before they end.
-const RENEW_BEFORE_MS: i64 = 5 * 60 * 1000;
+/// The buckets that are open, by their names and how what is written there is encrypted.
+type Buckets = BTreeMap<(String, Encryption), Weak<dyn ObjectStore>>;
 
 /// The bucket as a store. All tables of a job share one, so that its connections are shared and its outage is told once.
-pub(super) fn bucket(name: &str) -> Result<Arc<dyn ObjectStore>> {
-    static BUCKETS: LazyLock<Mutex<BTreeMap<String, Weak<dyn ObjectStore>>>> =
-        LazyLock::new(Mutex::default);
+pub(super) fn bucket(name: &str, encryption: &Encryption) -> Result<Arc<dyn ObjectStore>> {
+    static BUCKETS: LazyLock<Mutex<Buckets>> = LazyLock::new(Mutex::default);
     let mut buckets = BUCKETS.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(store) = buckets.get(name).and_then(Weak::upgrade) {
+    let key = (name.to_string(), encryption.clone());
+    if let Some(store) = buckets.get(&key).and_then(Weak::upgrade) {
         return Ok(store);
     }
-    let store: Arc<dyn ObjectStore> = Arc::new(build(name, &|name| std::env::var(name).ok())?);
-    buckets.insert(name.to_string(), Arc::downgrade(&store));
+    let env = |name: &str| std::env::var(name).ok();
+    let store: Arc<dyn ObjectStore> = Arc::new(build(name, encryption, &env, aws::region)?);
+    buckets.insert(key, Arc::downgrade(&store));
     Ok(store)
 }
 
 fn build(
     bucket: &str,
+    encryption: &Encryption,
     env: &dyn Fn(&str) -> Option<String>,
+    region: fn() -> Option<String>,
 ) -> Result<Retrying<object_store::aws::AmazonS3>> {
     let env = |name: &str| env(name).filter(|value| !value.is_empty());
     let endpoint = env("AWS_ENDPOINT_URL_S3").or_else(|| env("AWS_ENDPOINT_URL"));
@@ -48,19 +42,11 @@ fn build(
         .is_some_and(|url| url.starts_with("http://"))
         || env("AWS_ALLOW_HTTP")
             .is_some_and(|value| value.eq_ignore_ascii_case("true") || value == "1");
-    let region = env("AWS_REGION").or_else(|| env("AWS_DEFAULT_REGION"));
-    let credentials: AwsCredentialProvider =
-        match (env("AWS_ACCESS_KEY_ID"), env("AWS_SECRET_ACCESS_KEY")) {
-            (Some(key_id), Some(secret_key)) => {
-                let token = env("AWS_SESSION_TOKEN");
-                Arc::new(StaticCredentialProvider::new(AwsCredential {
-                    key_id,
-                    secret_key,
-                    token,
-                }))
-            }
-            _ => Arc::new(Chain::default()),
-        };
+    // To a server of one's own the region says nothing, so nobody else is asked for it.
+    let elsewhere = || endpoint.is_none().then(region).flatten();
+    let region = env("AWS_REGION")
+        .or_else(|| env("AWS_DEFAULT_REGION"))
+        .or_else(elsewhere);
     // Only a stumble is repeated down here, in about a second: an outage is for `Retrying`, which also keeps the time.
     let retry = RetryConfig {
         backoff: BackoffConfig {
@@ -78,10 +64,15 @@ fn build(
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(bucket)
         .with_region(region.unwrap_or_else(|| "us-east-1".to_string()))
-        .with_credentials(credentials)
+        .with_credentials(aws::identity())
         .with_conditional_put(S3ConditionalPut::ETagMatch)
         .with_retry(retry)
         .with_client_options(client);
+    for (key, value) in encryption.options() {
+        let key = key.parse::<AmazonS3ConfigKey>();
+        let key = key.map_err(|error| Error::bug("an option of S3").caused_by(error))?;
+        builder = builder.with_config(key, value);
+    }
     if let Some(endpoint) = endpoint {
         builder = builder.with_endpoint(endpoint);
     }
@@ -98,86 +89,9 @@ pub(super) fn test_bucket(name: &str) -> Arc<dyn ObjectStore> {
         "AWS_ENDPOINT_URL" => std::env::var("TRIBUTARY_TEST_S3").ok(),
         key => std::env::var(key).ok(),
     };
-    Arc::new(build(name, &env).expect("the environment of the tests names a server"))
-}
-
-/// AWS's provider chain, asked at the first request and again before what it gave has ended.
-#[derive(Debug, Default)]
-struct Chain {
-    provider: OnceCell<Option<SharedCredentialsProvider>>,
-    current: tokio::sync::Mutex<Option<Current>>,
-}
-
-#[derive(Debug)]
-struct Current {
-    credential: Arc<AwsCredential>,
-    ends_ms: Option<i64>,
-}
-
-#[async_trait]
-impl CredentialProvider for Chain {
-    type Credential = AwsCredential;
-
-    async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
-        let mut current = self.current.lock().await;
-        if let Some(Current {
-            credential,
-            ends_ms,
-        }) = &*current
-            && ends_ms.is_none_or(|ends| SystemClock.now_ms() < ends - RENEW_BEFORE_MS)
-        {
-            return Ok(Arc::clone(credential));
-        }
-        let provider = self
-            .provider
-            .get_or_init(|| async {
-                // SSO, STS and the container's service are asked by HTTPS, and aws-config brings no client for it.
-                let tls = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
-                let client = aws_smithy_http_client::Builder::new()
-                    .tls_provider(tls)
-                    .build_https();
-                let config = aws_config::defaults(aws_config::BehaviorVersion::latest())
-                    .http_client(client)
-                    .load()
-                    .await;
-                config.credentials_provider()
-            })
-            .await;
-        let found = match provider {
-            Some(provider) => provider.provide_credentials().await.map_err(translate)?,
-            None => return Err(translate(CredentialsError::not_loaded_no_source())),
-        };
-        let credential = Arc::new(AwsCredential {
-            key_id: found.access_key_id().to_string(),
-            secret_key: found.secret_access_key().to_string(),
-            token: found.session_token().map(str::to_string),
-        });
-        let ends_ms = found.expiry().map(|at| {
-            let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-        });
-        *current = Some(Current {
-            credential: Arc::clone(&credential),
-            ends_ms,
-        });
-        Ok(credential)
-    }
-}
-
-/// Having no credentials at all will not mend itself; a service that gives them out may be away for a while.
-fn translate(error: CredentialsError) -> object_store::Error {
-    match error {
-        CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_) => {
-            object_store::Error::Unauthenticated {
-                path: "credentials".into(),
-                source: error.into(),
-            }
-        }
-        _ => object_store::Error::Generic {
-            store: "S3",
-            source: error.into(),
-        },
-    }
+    let encryption = Encryption::default();
+    let store = build(name, &encryption, &env, || None);
+    Arc::new(store.expect("the environment of the tests names a server"))
 }
 
 #[cfg(test)]
@@ -196,18 +110,13 @@ mod tests {
                 .find(|(key, _)| *key == name)
                 .map(|(_, value)| value.to_string())
         };
-        assert_eq!(build("lake", &env).unwrap().to_string(), "s3://lake");
-        assert_eq!(build("lake", &|_| None).unwrap().to_string(), "s3://lake");
-    }
-
-    #[test]
-    fn no_credentials_is_refused_and_a_slow_service_is_waited_for() {
-        use super::super::fault::{Fault, fault};
-        assert_eq!(
-            fault(&translate(CredentialsError::not_loaded_no_source())),
-            Fault::Permanent
-        );
-        let slow = CredentialsError::provider_timed_out(Duration::from_secs(1));
-        assert_eq!(fault(&translate(slow)), Fault::Transient);
+        let kms = Encryption::new(Some("sse-kms"), Some("alias/lake"), Some(true)).unwrap();
+        for encryption in [Encryption::default(), kms] {
+            let region = || Some("eu-west-1".to_owned());
+            let built = build("lake", &encryption, &env, region).unwrap();
+            assert_eq!(built.to_string(), "s3://lake");
+            let built = build("lake", &encryption, &|_| None, region).unwrap();
+            assert_eq!(built.to_string(), "s3://lake");
+        }
     }
 }
