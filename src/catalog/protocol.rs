@@ -13,7 +13,7 @@ use crate::catalog::complete::Rule;
 use crate::clock::{Clock, ManualClock, Sleeper};
 use crate::config::CrawlerStart;
 use crate::epoch::{
-    self, Barrier, Claim, Coordinator, EpochStore, Hook, Mode, NoHook, Owner, SourceState,
+    self, Barrier, Claim, Coordinator, EpochStore, Hook, Mode, NoHook, Owner, Point, SourceState,
     SplitState, Step,
 };
 use crate::error::{Error, Kind};
@@ -492,7 +492,7 @@ impl Hook for DieAt {
 
 #[tokio::test]
 async fn a_death_at_any_step_leaves_nothing_untold() {
-    for step in Step::ALL {
+    for &step in Step::ALL {
         let mut reached = 0;
         for nth in 1..=3 {
             for seed in 0..8 {

@@ -178,9 +178,28 @@ fn fill(status: &mut Status, engine: &Engine) {
         .collect();
     status.dead_letters = dead_letters(engine.ledger());
     status.buffered_bytes = engine.buffered_bytes() as u64;
+    status.resident_bytes = resident_bytes();
     status.ledger.sources.clone_from(&engine.ledger().sources);
     status
         .ledger
         .operators
         .clone_from(&engine.ledger().operators);
+}
+
+/// What the process takes of the machine's memory; None where there is no `/proc`.
+fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib << 10)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    #[test]
+    fn the_process_has_some_memory() {
+        assert!(super::resident_bytes().unwrap() > 1 << 20);
+    }
 }

@@ -265,7 +265,7 @@ impl Column {
                 },
                 _,
             ) => Arc::new(
-                Decimal128Array::try_new(std::mem::take(values).into(), nulls)?
+                Decimal128Array::try_new(handed_out(values).into(), nulls)?
                     .with_precision_and_scale(*precision, *scale)?,
             ),
             (Values::String(strings), _) => {
@@ -357,10 +357,11 @@ impl Strings {
     }
 
     fn take(&mut self) -> (OffsetBuffer<i32>, Buffer) {
-        let Strings { offsets, bytes } = std::mem::take(self);
+        let offsets = handed_out(&mut self.offsets);
+        self.offsets.push(0);
         (
             OffsetBuffer::new(ScalarBuffer::from(offsets)),
-            Buffer::from_vec(bytes),
+            Buffer::from_vec(handed_out(&mut self.bytes)),
         )
     }
 }
@@ -383,12 +384,23 @@ fn offsets_of(ends: &mut Vec<i32>) -> OffsetBuffer<i32> {
     OffsetBuffer::new(ScalarBuffer::from(offsets))
 }
 
+/// What was collected, without much room that is not used, since rows of it may be kept for long. Leaves room for as much again: a
+/// steady stream costs no regrowth.
+fn handed_out<T>(values: &mut Vec<T>) -> Vec<T> {
+    let room = Vec::with_capacity(values.len() + values.len() / 8);
+    let mut values = std::mem::replace(values, room);
+    if values.len() < values.capacity() / 2 {
+        values.shrink_to_fit();
+    }
+    values
+}
+
 fn primitive<T: ArrowPrimitiveType>(
     values: &mut Vec<T::Native>,
     nulls: Option<NullBuffer>,
 ) -> Result<ArrayRef> {
     Ok(Arc::new(PrimitiveArray::<T>::try_new(
-        std::mem::take(values).into(),
+        handed_out(values).into(),
         nulls,
     )?))
 }
@@ -398,7 +410,7 @@ fn timestamps<T: arrow::datatypes::ArrowTimestampType>(
     nulls: Option<NullBuffer>,
     zone: &Option<Arc<str>>,
 ) -> Result<ArrayRef> {
-    let array = PrimitiveArray::<T>::try_new(std::mem::take(values).into(), nulls)?;
+    let array = PrimitiveArray::<T>::try_new(handed_out(values).into(), nulls)?;
     Ok(Arc::new(array.with_timezone_opt(zone.clone())))
 }
 

@@ -5,6 +5,7 @@
 
 use super::store::EpochStore;
 use crate::error::{Error, Result};
+use crate::sink::slice_bytes;
 use arrow::array::{
     Array, ArrayRef, AsArray, ListArray, RecordBatch, StructArray, new_empty_array,
 };
@@ -14,13 +15,17 @@ use arrow_ipc::CompressionType;
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::{IpcWriteOptions, StreamWriter};
 use bytes::Bytes;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// The key in a segment's schema under which its version stands.
 const VERSION_KEY: &str = "tributary.version";
 const VERSION: &str = "1";
-/// A blob ends when it is larger than this, which bounds the memory that writing a checkpoint takes.
-const BLOB_BYTES: usize = 32 * 1024 * 1024;
+/// A blob ends when it is larger than this, in the middle of what is being written if need be: so writing a checkpoint takes about
+/// this much memory, however large it is.
+const BLOB_BYTES: usize = 8 << 20;
+/// About how many bytes of rows are compressed at a time.
+const STEP_BYTES: usize = 1 << 20;
 
 /// A place in a blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +34,9 @@ pub(super) struct Segment {
     pub offset: u64,
     pub bytes: u64,
 }
+
+/// Rows of one schema that are still to be written. What is written is let go of.
+pub(super) struct Rows(VecDeque<RecordBatch>);
 
 /// Appends segments to blobs named `<prefix>-0`, `<prefix>-1`, and so on: few objects, however many segments.
 pub(super) struct Pack<'a> {
@@ -48,22 +56,30 @@ impl<'a> Pack<'a> {
         }
     }
 
-    /// Appends batches of one schema as one segment.
-    pub async fn append(&mut self, batches: Vec<RecordBatch>) -> Result<Segment> {
-        if self.bytes.len() >= BLOB_BYTES {
-            self.flush().await?;
+    /// Appends rows, as one segment or as several behind each other, each with the number of its rows.
+    pub async fn append(&mut self, mut rows: Rows) -> Result<Vec<(Segment, u64)>> {
+        let mut segments = Vec::new();
+        while !rows.is_empty() {
+            if self.bytes.len() >= BLOB_BYTES {
+                self.flush().await?;
+            }
+            // Compressing is work for a thread that serves no network.
+            let buffer = std::mem::take(&mut self.bytes);
+            let (offset, before) = (buffer.len(), rows.count());
+            let written = tokio::task::spawn_blocking(move || {
+                write_batches(buffer, &mut rows, BLOB_BYTES).map(|buffer| (buffer, rows))
+            });
+            let written = written.await;
+            (self.bytes, rows) =
+                written.map_err(|error| Error::bug("writing a state blob").caused_by(error))??;
+            let segment = Segment {
+                blob: format!("{}-{}", self.prefix, self.blobs),
+                offset: offset as u64,
+                bytes: (self.bytes.len() - offset) as u64,
+            };
+            segments.push((segment, before - rows.count()));
         }
-        // Compressing is work for a thread that serves no network.
-        let buffer = std::mem::take(&mut self.bytes);
-        let offset = buffer.len();
-        let written = tokio::task::spawn_blocking(move || write_batches(buffer, &batches)).await;
-        self.bytes =
-            written.map_err(|error| Error::bug("writing a state blob").caused_by(error))??;
-        Ok(Segment {
-            blob: format!("{}-{}", self.prefix, self.blobs),
-            offset: offset as u64,
-            bytes: (self.bytes.len() - offset) as u64,
-        })
+        Ok(segments)
     }
 
     /// Returns when everything that was appended is durable.
@@ -83,9 +99,40 @@ impl<'a> Pack<'a> {
     }
 }
 
-/// Appends batches of one schema to a buffer, as one segment.
-pub(super) fn write_batches(mut buffer: Vec<u8>, batches: &[RecordBatch]) -> Result<Vec<u8>> {
-    let Some(first) = batches.first() else {
+impl Rows {
+    pub fn new(batches: Vec<RecordBatch>) -> Rows {
+        Rows(
+            batches
+                .into_iter()
+                .filter(|batch| batch.num_rows() > 0)
+                .collect(),
+        )
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn count(&self) -> u64 {
+        self.0.iter().map(|batch| batch.num_rows() as u64).sum()
+    }
+
+    /// The next rows, about [`STEP_BYTES`] of them.
+    fn step(&mut self) -> Option<RecordBatch> {
+        let batch = self.0.pop_front()?;
+        let steps = slice_bytes(&batch).div_ceil(STEP_BYTES).max(1);
+        let rows = batch.num_rows().div_ceil(steps);
+        if rows < batch.num_rows() {
+            self.0
+                .push_front(batch.slice(rows, batch.num_rows() - rows));
+        }
+        Some(batch.slice(0, rows))
+    }
+}
+
+/// Appends rows to a buffer, as one segment, until there are no more or the buffer has this many bytes.
+fn write_batches(mut buffer: Vec<u8>, rows: &mut Rows, limit: usize) -> Result<Vec<u8>> {
+    let Some(first) = rows.0.front() else {
         return Err(Error::bug("a state blob without a schema"));
     };
     let mut metadata = first.schema().metadata().clone();
@@ -94,7 +141,9 @@ pub(super) fn write_batches(mut buffer: Vec<u8>, batches: &[RecordBatch]) -> Res
     let options =
         IpcWriteOptions::default().try_with_compression(Some(CompressionType::LZ4_FRAME))?;
     let mut writer = StreamWriter::try_new_with_options(&mut buffer, &schema, options)?;
-    for batch in batches.iter().filter(|batch| batch.num_rows() > 0) {
+    while writer.get_ref().len() < limit
+        && let Some(batch) = rows.step()
+    {
         let columns = batch.columns().iter().map(compact).collect::<Result<_>>()?;
         writer.write(&RecordBatch::try_new(batch.schema(), columns)?)?;
     }
@@ -206,6 +255,10 @@ mod tests {
         batch.with_schema(schema).unwrap()
     }
 
+    fn write(before: Vec<u8>, batches: &[RecordBatch]) -> Vec<u8> {
+        write_batches(before, &mut Rows::new(batches.to_vec()), usize::MAX).unwrap()
+    }
+
     #[test]
     fn segments_come_back_as_they_were() {
         let whole = batch(&[
@@ -216,9 +269,41 @@ mod tests {
         ]);
         let parts = [whole.slice(0, 1), whole.slice(1, 3), whole.slice(0, 0)];
         let before = b"another segment".to_vec();
-        let bytes = write_batches(before, &parts).unwrap();
+        let bytes = write(before, &parts);
         let read = read_batches("state/1", Bytes::from(bytes).slice(15..)).unwrap();
         assert_eq!(read, parts[..2]);
+    }
+
+    #[tokio::test]
+    async fn rows_of_more_than_a_blob_lie_in_several_segments() {
+        // Numbers that LZ4 cannot make smaller.
+        let numbers = |seed| {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let numbers = Int64Array::from_iter_values((0..1 << 20).map(|_| random.i64(..)));
+            RecordBatch::try_from_iter([("n", Arc::new(numbers) as ArrayRef)]).unwrap()
+        };
+        let batches = [numbers(1), numbers(2)];
+        let store = EpochStore::new(crate::store::open("memory://segments").unwrap(), "j");
+        let mut pack = Pack::new(&store, "state/7-me/snapshot".into());
+        let segments = pack.append(Rows::new(batches.to_vec())).await.unwrap();
+        pack.finish().await.unwrap();
+        let mut read = Vec::new();
+        let mut blobs = Vec::new();
+        for (segment, rows) in &segments {
+            assert!(segment.bytes < (BLOB_BYTES + 2 * STEP_BYTES) as u64);
+            let (place, bytes) = store.get_segment(segment).await.unwrap();
+            let batches = read_batches(&place, bytes).unwrap();
+            let found: usize = batches.iter().map(RecordBatch::num_rows).sum();
+            assert_eq!(found as u64, *rows);
+            read.extend(batches);
+            blobs.push(segment.blob.as_str());
+        }
+        assert_eq!(blobs, ["state/7-me/snapshot-0", "state/7-me/snapshot-1"]);
+        let schema = read[0].schema();
+        assert_eq!(
+            arrow::compute::concat_batches(&schema, &read).unwrap(),
+            arrow::compute::concat_batches(&schema, &batches).unwrap()
+        );
     }
 
     #[test]
@@ -227,7 +312,7 @@ mod tests {
             .map(|n| format!("{n} is the number of this row, and here is its text"))
             .collect();
         let texts: Vec<_> = texts.iter().map(|text| Some(text.as_str())).collect();
-        let one = write_batches(vec![], &[batch(&texts).slice(7, 1)]).unwrap();
+        let one = write(vec![], &[batch(&texts).slice(7, 1)]);
         assert!(one.len() < 4096, "{} bytes", one.len());
     }
 

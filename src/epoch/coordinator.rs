@@ -3,7 +3,7 @@
 //! Guarantee: when [`Coordinator::commit`] returns, everything that the epoch names is visible. When it fails, or never returns, the next
 //! owner either finds the epoch and publishes it, or does not find it and nobody ever sees its rows.
 
-use super::blob::Pack;
+use super::blob::{Pack, Rows};
 use super::steps::{Hook, Step};
 use super::store::EpochStore;
 use super::{CarriedRef, Checkpoint, Claimed, Ledger, SinkBook, SinkState, SourceState, StateRef};
@@ -326,26 +326,21 @@ async fn write_state(
         let (_, rows) = parts
             .entry((node, part.name))
             .or_insert((part.key_columns, Vec::new()));
-        if part.rows.num_rows() > 0 {
-            rows.push(part.rows);
-        }
+        rows.push(part.rows);
     }
     let mut pack = Pack::new(store, blob);
     let mut refs = Vec::new();
     for ((node, part), (key_columns, rows)) in parts {
-        if rows.is_empty() {
-            continue;
+        for (segment, _) in pack.append(Rows::new(rows)).await? {
+            refs.push(StateRef {
+                node: node.clone(),
+                part: part.to_string(),
+                key_columns,
+                blob: segment.blob,
+                offset: segment.offset,
+                bytes: segment.bytes,
+            });
         }
-        let segment = pack.append(rows).await?;
-        let part = part.to_string();
-        refs.push(StateRef {
-            node,
-            part,
-            key_columns,
-            blob: segment.blob,
-            offset: segment.offset,
-            bytes: segment.bytes,
-        });
     }
     pack.finish().await?;
     Ok(refs)
@@ -369,20 +364,17 @@ async fn write_carried(
                     "table {table}, lane {lane}: rows of file {file} are carried, and it is not open"
                 )));
             }
-            let rows: u64 = batches.iter().map(|batch| batch.num_rows() as u64).sum();
-            if rows == 0 {
-                continue;
+            for (segment, rows) in pack.append(Rows::new(batches)).await? {
+                let (blob, offset, bytes) = (segment.blob, segment.offset, segment.bytes);
+                parts.push(CarriedRef {
+                    lane,
+                    file,
+                    blob,
+                    offset,
+                    rows,
+                    bytes,
+                });
             }
-            let segment = pack.append(batches).await?;
-            let (blob, offset, bytes) = (segment.blob, segment.offset, segment.bytes);
-            parts.push(CarriedRef {
-                lane,
-                file,
-                blob,
-                offset,
-                rows,
-                bytes,
-            });
         }
     }
     pack.finish().await

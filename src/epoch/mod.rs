@@ -22,8 +22,8 @@ pub use recover::{LoadedState, Recovered, carried_rows, recover};
 pub use steps::{Hook, KillAt, NoHook, Point, Step};
 pub use store::EpochStore;
 
-use crate::plan::Meaning;
 use crate::catalog::owed::Owed;
+use crate::plan::Meaning;
 use crate::sink::Token;
 use crate::source::Position;
 use crate::time::Progress;

@@ -367,6 +367,15 @@ const METRICS: &[Metric] = &[
         help: "The memory budget for queues, state and open files together.",
         collect: |status, _| vec![sample([], status.memory_limit_bytes as f64)],
     },
+    Metric {
+        name: "process_resident_memory_bytes",
+        kind: Kind::Gauge,
+        help: "The memory of the whole process.",
+        collect: |status, _| {
+            let resident = status.resident_bytes.map(|bytes| sample([], bytes as f64));
+            resident.into_iter().collect()
+        },
+    },
 ];
 
 fn sample<const N: usize>(labels: [(&'static str, String); N], value: impl Into<f64>) -> Sample {
@@ -470,6 +479,7 @@ mod tests {
         let mut status = Status {
             epoch: 7,
             committed_at_ms: Some(1_000),
+            resident_bytes: Some(70 << 20),
             ..Status::default()
         };
         let book = SourceBook {
@@ -508,6 +518,7 @@ mod tests {
             r#"tributary_source_records_total{table="a \"quoted\"\\\nname"} 1000000"#,
             "tributary_epoch 7",
             "tributary_epoch_age_seconds 2.5",
+            "process_resident_memory_bytes 73400320",
             r#"tributary_dead_letters_total{source="s",reason="late"} 2"#,
             r#"tributary_source_idle{table="s",topic="t",partition="0"} 0"#,
             "# TYPE tributary_source_records_total counter",

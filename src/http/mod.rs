@@ -31,6 +31,8 @@ pub struct Status {
     /// Bytes in the queues of readers and in open files, and what they may be together with the state.
     pub buffered_bytes: u64,
     pub memory_limit_bytes: u64,
+    /// Memory of the whole process, code included, where the system tells.
+    pub resident_bytes: Option<u64>,
     pub splits: Vec<SplitStatus>,
     pub operators: Vec<OperatorStatus>,
     pub dead_letters: Vec<DeadLetterCount>,

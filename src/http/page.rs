@@ -76,6 +76,7 @@ const JOB: Cells = &[
     ("Commit took", "/commit_ms", As::Millis),
     ("Buffered", "/buffered_bytes", As::Bytes),
     ("Memory budget", "/memory_limit_bytes", As::Bytes),
+    ("Process", "/resident_bytes", As::Bytes),
 ];
 
 const SOURCES: Cells = &[

@@ -3,8 +3,8 @@
 use super::query::refused;
 use super::visible::Visible;
 use crate::error::{Error, Result};
-use arrow::array::{ArrayRef, Int64Array, StringArray};
 use crate::store::Located;
+use arrow::array::{ArrayRef, Int64Array, StringArray};
 use arrow::datatypes::{DataType, Schema};
 use arrow::record_batch::RecordBatch;
 use datafusion::catalog::TableProvider;

@@ -307,20 +307,19 @@ impl Operator for IntervalJoinOperator {
         let mut parts = Snapshot::new();
         for (input, name) in PARTS.into_iter().enumerate() {
             let encoder = &self.inputs[input].encoder;
-            let Some(kept) = self.kept[input].contents(self.expired_until(input), encoder)? else {
-                continue;
-            };
-            let key_columns = kept.keys.len();
-            let mut columns = kept.keys;
-            columns.extend(kept.batch.columns().iter().cloned());
-            columns.push(Arc::new(Int64Array::from(kept.times)));
-            columns.push(Arc::new(BooleanArray::from(kept.matched)));
-            let rows = state::rows_of(&self.inputs[input].state, columns)?;
-            parts.push(StatePart {
-                name,
-                rows,
-                key_columns,
-            });
+            for kept in self.kept[input].contents(self.expired_until(input), encoder)? {
+                let key_columns = kept.keys.len();
+                let mut columns = kept.keys;
+                columns.extend(kept.batch.columns().iter().cloned());
+                columns.push(Arc::new(Int64Array::from(kept.times)));
+                columns.push(Arc::new(BooleanArray::from(kept.matched)));
+                let rows = state::rows_of(&self.inputs[input].state, columns)?;
+                parts.push(StatePart {
+                    name,
+                    rows,
+                    key_columns,
+                });
+            }
         }
         Ok(parts)
     }

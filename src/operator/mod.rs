@@ -129,7 +129,7 @@ pub trait Operator: Send {
     fn state_bytes(&self) -> usize;
 }
 
-/// An operator's state as named tables.
+/// An operator's state as named tables; one may come in several parts with its name.
 pub type Snapshot = Vec<StatePart>;
 
 /// One table of an operator's state. When the job starts again on another number of lanes, each row goes to

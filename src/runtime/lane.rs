@@ -378,7 +378,7 @@ impl Lane {
         self.sinks.values().map(|sink| sink.buffered_bytes()).sum()
     }
 
-    /// Closes the files of the sink that holds the most, until what is left fits.
+    /// Shrinks the sink that holds the most, until what is left fits.
     pub fn shrink_to(&mut self, bytes: usize) -> Result<()> {
         let mut before = self.buffered_bytes();
         while before > bytes {

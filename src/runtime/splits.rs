@@ -274,6 +274,10 @@ impl ScanSplits {
             self.active_at_ms = now_ms;
         }
         if report.finished {
+            // What it said last counts as if it had said it before it ended.
+            if self.timed {
+                self.advance();
+            }
             self.finish(report.ordinal);
         }
     }
@@ -301,6 +305,17 @@ impl ScanSplits {
         if self.opening() {
             return self.progress;
         }
+        if self.reading.is_empty() {
+            // The next file may come as soon as the next record of a partition.
+            self.progress.idle = quiet(self.progress.idle, self.active_at_ms);
+        } else {
+            self.advance();
+        }
+        self.progress
+    }
+
+    /// As far as the slowest of the splits that are read.
+    fn advance(&mut self) {
         let inputs: Vec<_> = self
             .reading
             .values()
@@ -309,13 +324,7 @@ impl ScanSplits {
                 idle: split.idle,
             })
             .collect();
-        if inputs.is_empty() {
-            // The next file may come as soon as the next record of a partition.
-            self.progress.idle = quiet(self.progress.idle, self.active_at_ms);
-        } else {
-            self.progress.advance_to(Progress::combine(&inputs));
-        }
-        self.progress
+        self.progress.advance_to(Progress::combine(&inputs));
     }
 
     /// Every split has been read to its end, and no more will come.

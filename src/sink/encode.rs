@@ -15,6 +15,16 @@ pub(crate) trait Encoder: Send {
     /// Bytes of memory held.
     fn memory(&self) -> usize;
 
+    /// The part of that which is rows as they came: the last ones, not encoded yet.
+    fn pending(&self) -> usize {
+        0
+    }
+
+    /// Encodes the pending rows now, which takes less memory, and makes a worse file if done often.
+    fn settle(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// The whole file.
     fn finish(self: Box<Self>) -> Result<Vec<Bytes>>;
 }

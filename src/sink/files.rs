@@ -3,7 +3,8 @@
 //! Files stay open across epochs, so that frequent checkpoints do not make small files. An encoder cannot be
 //! stored and resumed, so what an open file has taken since the last barrier is kept beside it, and carried
 //! in the checkpoint. Two rules bound that: a file above [`CLOSE_AT_BARRIER`] closes at the next barrier; and since it will,
-//! its rows need not be kept from the moment when it has grown that large.
+//! its rows need not be kept from the moment when it has grown that large. Where memory gets scarce before, a file is given up in
+//! steps: its rows are encoded, then it is settled that it closes at the barrier, and at last it closes at once.
 
 use super::encode::{Encoder, Format};
 use super::options::{Rolling, TableSpec};
@@ -265,12 +266,32 @@ impl OpenFile {
         Ok(())
     }
 
-    fn memory(&self) -> usize {
-        let kept = match self.kept {
+    fn kept_bytes(&self) -> usize {
+        match self.kept {
             Kept::Rows { bytes, .. } => bytes,
             Kept::ClosesAtBarrier => 0,
-        };
+        }
+    }
+
+    /// Both the rows that are kept and those that are not encoded yet are the last ones: they are the same, as far as they go.
+    fn memory(&self) -> usize {
+        let kept = self.kept_bytes().saturating_sub(self.encoder.pending());
         self.encoder.memory() + kept
+    }
+
+    /// Takes less memory and stays open. False when that would not help much.
+    fn squeeze(&mut self) -> Result<bool> {
+        let (pending, kept) = (self.encoder.pending(), self.kept_bytes());
+        let rows = pending.max(kept);
+        if 2 * rows < self.memory() {
+            return Ok(false);
+        }
+        // What has to be carried is freed only by not carrying it.
+        if 2 * kept > rows {
+            self.kept = Kept::ClosesAtBarrier;
+        }
+        self.encoder.settle()?;
+        Ok(true)
     }
 }
 
@@ -327,16 +348,21 @@ impl Sink for FileSink {
     }
 
     fn shrink(&mut self) -> Result<()> {
-        let largest = self.open.iter().max_by_key(|(_, file)| file.memory());
-        match largest.map(|(partition, _)| partition.clone()) {
-            Some(partition) => self.close_one(&partition),
-            None => Ok(()),
+        let largest = self.open.iter_mut().max_by_key(|(_, file)| file.memory());
+        let Some((partition, file)) = largest else {
+            return Ok(());
+        };
+        let place = |error: Error| error.at(format!("table '{}'", self.table.name));
+        if file.squeeze().map_err(place)? {
+            return Ok(());
         }
+        let partition = partition.clone();
+        self.close_one(&partition)
     }
 }
 
 /// What the rows themselves take; the buffers behind them may be shared with other slices of their batch.
-fn slice_bytes(rows: &RecordBatch) -> usize {
+pub(crate) fn slice_bytes(rows: &RecordBatch) -> usize {
     let columns = rows.columns().iter();
     columns
         .map(|column| column.to_data().get_slice_memory_size().unwrap_or(0))

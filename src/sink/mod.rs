@@ -32,9 +32,10 @@ mod text;
 mod upload;
 
 pub(crate) use encode::Format;
+pub(crate) use files::slice_bytes;
 pub use options::TableSpec;
-pub(crate) use partition::{default_partition, escaped, folder_values};
 pub(crate) use parquet::ParquetFormat;
+pub(crate) use partition::{default_partition, escaped, folder_values};
 pub use upload::Uploads;
 pub(crate) use upload::put as upload;
 
@@ -66,7 +67,8 @@ pub trait Sink: Send {
     /// Bytes held in memory, for the budget.
     fn buffered_bytes(&self) -> usize;
 
-    /// Closes the largest open file to give memory back, if there is one; its rows are staged at the next barrier.
+    /// Gives memory back, the most that can be had in one step: encodes rows early, or closes a file; its rows are staged at the next
+    /// barrier.
     fn shrink(&mut self) -> Result<()>;
 }
 
@@ -222,8 +224,9 @@ pub fn folder(table: &TableSpec) -> Result<(&str, String)> {
 /// The folders of the partitions that some rows of a table go to. They may be rows that a checkpoint carries.
 pub fn partitions(table: &TableSpec, rows: &RecordBatch) -> Result<Vec<String>> {
     expect_columns(table, rows, true)?;
-    let parts = partition::Partitioner::of(table)?.split(rows)?;
-    Ok(parts.into_iter().map(|(folder, _)| folder).collect())
+    let shares = partition::Partitioner::of(table)?.split(rows)?;
+    let folders = shares.groups.into_iter().map(|(folder, _)| folder);
+    Ok(folders.collect())
 }
 
 /// Refuses a batch that does not have the table's columns. Rows that were carried may come from a job that was changed since.

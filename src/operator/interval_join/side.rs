@@ -51,7 +51,7 @@ pub(super) struct Found {
     entry: u32,
 }
 
-/// Everything that is kept, in the order in which it came.
+/// Kept rows, in the order in which they came.
 pub(super) struct Contents {
     pub keys: Vec<ArrayRef>,
     pub batch: RecordBatch,
@@ -258,42 +258,38 @@ impl Side {
         Ok(())
     }
 
-    /// Everything later than `limit`, which is all that can still be matched; None when that is nothing.
-    pub fn contents(&self, limit: i64, encoder: &KeyEncoder) -> Result<Option<Contents>> {
-        let Some(first) = self.chunks.first() else {
-            return Ok(None);
-        };
+    /// Everything later than `limit`, which is all that can still be matched, in parts that share their columns with what is kept.
+    pub fn contents(&self, limit: i64, encoder: &KeyEncoder) -> Result<Vec<Contents>> {
         let entries = self.buckets.values().flat_map(|bucket| &bucket.entries);
         let entries = entries.filter(|entry| entry.time > limit);
         let mut rows: Vec<_> = entries
             .map(|entry| (entry.id, entry.time, entry.matched))
             .collect();
-        if rows.is_empty() {
-            return Ok(None);
-        }
         rows.sort_unstable_by_key(|(id, ..)| *id);
-        let mut batches = Vec::with_capacity(self.chunks.len());
-        let mut keys = encoder.empty();
+        let mut contents = Vec::with_capacity(self.chunks.len());
         let mut rest = rows.as_slice();
         for chunk in &self.chunks {
             let end = chunk.first + chunk.keys.len() as u64;
             let (own, later) = rest.split_at(rest.partition_point(|(id, ..)| *id < end));
             rest = later;
-            own.iter()
-                .for_each(|(id, ..)| keys.push(&chunk.keys, (id - chunk.first) as usize));
-            batches.push(if own.len() == chunk.keys.len() {
+            if own.is_empty() {
+                continue;
+            }
+            let places = own.iter().map(|(id, ..)| (id - chunk.first) as usize);
+            let batch = if own.len() == chunk.keys.len() {
                 chunk.batch.clone()
             } else {
-                let rows = own.iter().map(|(id, ..)| (id - chunk.first) as u32);
-                take_record_batch(&chunk.batch, &rows.collect::<UInt32Array>())?
+                let rows: UInt32Array = places.clone().map(|row| row as u32).collect();
+                take_record_batch(&chunk.batch, &rows)?
+            };
+            contents.push(Contents {
+                keys: encoder.decode(&chunk.keys, places)?,
+                batch,
+                times: own.iter().map(|(_, time, _)| *time).collect(),
+                matched: own.iter().map(|(.., matched)| *matched).collect(),
             });
         }
-        Ok(Some(Contents {
-            keys: encoder.decode(&keys, 0..keys.len())?,
-            batch: concat_batches(&first.batch.schema(), &batches)?,
-            times: rows.iter().map(|(_, time, _)| *time).collect(),
-            matched: rows.iter().map(|(.., matched)| *matched).collect(),
-        }))
+        Ok(contents)
     }
 
     /// The bytes that it takes, roughly.

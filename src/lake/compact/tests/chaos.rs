@@ -4,7 +4,7 @@ use super::super::*;
 use super::world::*;
 use crate::catalog::Partition;
 use crate::clock::SystemClock;
-use crate::epoch::Point;
+use crate::epoch::{NoHook, Point};
 use crate::store::{Effect, Flaky};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;

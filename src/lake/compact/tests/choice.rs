@@ -101,9 +101,11 @@ async fn commit(store: &EpochStore, epoch: u64, shown: &str, carried: &str) {
         released: false,
         sources: BTreeMap::new(),
         progress: BTreeMap::new(),
+        nodes: None,
         state: Vec::new(),
         sinks: BTreeMap::from([("t".to_string(), sink)]),
         ledger: Ledger::default(),
+        catalog: Default::default(),
     };
     store.commit(&checkpoint).await.unwrap();
 }

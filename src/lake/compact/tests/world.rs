@@ -5,7 +5,6 @@ use crate::catalog::memory::MemoryCatalog;
 use crate::catalog::{Column, Definition, Partition};
 use crate::clock::{ManualClock, SystemClock};
 use crate::epoch::NoHook;
-use crate::lake::tables::Lake;
 use crate::lake::visible::is_visible;
 use crate::sink::{Format, ParquetFormat};
 use arrow::array::{AsArray, Int64Array, RecordBatch, StringArray};
@@ -66,6 +65,7 @@ impl World {
         Definition {
             database: "d".into(),
             name: "t".into(),
+            format: crate::catalog::Format::Parquet,
             columns: vec![column("id", "bigint"), column("name", "string")],
             partition_keys: vec![column("dt", "string")],
             location: format!("{URL}/t/"),
