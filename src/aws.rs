@@ -12,9 +12,11 @@ use aws_config::imds::region::ImdsRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::region::ProfileFileRegionProvider;
 use aws_config::provider_config::ProviderConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use aws_sdk_glue::config::SharedHttpClient;
 use aws_smithy_http_client::tls;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -58,6 +60,26 @@ fn region_chain(config: &ProviderConfig) -> RegionProviderChain {
         .or_else(profile.build())
 }
 
+/// What a client of an AWS service starts from.
+pub async fn config() -> SdkConfig {
+    let region = region().map_or(Region::from_static("us-east-1"), Region::new);
+    let identity: Arc<dyn ProvideCredentials> = identity();
+    aws_config::defaults(BehaviorVersion::latest())
+        .http_client(http_client())
+        .region(region)
+        .credentials_provider(SharedCredentialsProvider::new(identity))
+        .load()
+        .await
+}
+
+/// aws-config brings no client that speaks HTTPS.
+pub fn http_client() -> SharedHttpClient {
+    let tls = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
+    aws_smithy_http_client::Builder::new()
+        .tls_provider(tls)
+        .build_https()
+}
+
 /// The credentials of this process.
 pub fn identity() -> Arc<Identity> {
     static IDENTITY: LazyLock<Arc<Identity>> =
@@ -66,12 +88,7 @@ pub fn identity() -> Arc<Identity> {
 }
 
 fn provider_config() -> ProviderConfig {
-    // SSO, STS and the container's service are asked by HTTPS, and aws-config brings no client for it.
-    let tls = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
-    let client = aws_smithy_http_client::Builder::new()
-        .tls_provider(tls)
-        .build_https();
-    ProviderConfig::without_region().with_http_client(client)
+    ProviderConfig::without_region().with_http_client(http_client())
 }
 
 fn chain() -> BoxFuture<'static, SharedCredentialsProvider> {

@@ -132,6 +132,38 @@ fn nothing_is_left_to_do_and_nothing_unwraps_outside_tests() {
     }
 }
 
+/// The words behind each place where `text` has `before`, up to `end`.
+fn words<'a>(text: &'a str, before: &str, end: char) -> Vec<&'a str> {
+    let mut found: Vec<_> = text
+        .split(before)
+        .skip(1)
+        .filter_map(|rest| rest.split(end).next())
+        .collect();
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+#[test]
+fn the_policy_allows_what_glue_is_asked_and_nothing_else() {
+    let code = fs::read_to_string(root().join("src/catalog/glue.rs")).unwrap();
+    let policy = fs::read_to_string(root().join("infra/aws/policy.json")).unwrap();
+    let page = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    // Each call names its action where it fails.
+    let called = words(&code, "failed(\"", '"');
+    assert!(called.contains(&"GetTables"), "{called:?}");
+    assert_eq!(words(&policy, "\"glue:", '"'), called);
+    for action in words(&policy, "\"Action\": ", '\n') {
+        for action in action.split('"').filter(|word| word.contains(':')) {
+            assert!(page.contains(action), "docs/operations.md lacks {action}");
+        }
+    }
+    for action in called {
+        let action = format!("glue:{action}");
+        assert!(page.contains(&action), "docs/operations.md lacks {action}");
+    }
+}
+
 #[test]
 fn links_in_the_documentation_lead_somewhere() {
     let mut pages = files(&root().join("docs"), "md");

@@ -7,15 +7,14 @@ mod fault;
 mod shape;
 
 use super::{Catalog, Crawler, CrawlerSpec, Definition, Partition, Start};
+use crate::aws;
 use crate::error::{Error, Result};
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, Region};
 use aws_sdk_glue::Client;
-use aws_sdk_glue::config::{Builder, SharedHttpClient};
+use aws_sdk_glue::config::Builder;
 use aws_sdk_glue::operation::get_table::GetTableOutput;
 use aws_sdk_glue::types::{CrawlerTargets, DatabaseInput, PartitionInput, Table};
-use aws_smithy_http_client::tls;
 use fault::{failed, is};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -39,10 +38,10 @@ impl GlueCatalog {
     /// The catalog on the server that a test is given.
     #[cfg(test)]
     fn at(endpoint: &str) -> GlueCatalog {
-        use aws_sdk_glue::config::Credentials;
+        use aws_sdk_glue::config::{BehaviorVersion, Credentials, Region};
         let config = settings(Builder::new())
             .behavior_version(BehaviorVersion::latest())
-            .http_client(http_client())
+            .http_client(aws::http_client())
             .credentials_provider(Credentials::new("test", "test", None, None, "test"))
             .region(Region::from_static("us-east-1"))
             .endpoint_url(endpoint);
@@ -54,13 +53,8 @@ impl GlueCatalog {
     async fn client(&self) -> &Client {
         self.client
             .get_or_init(|| async {
-                let shared = aws_config::defaults(BehaviorVersion::latest())
-                    .http_client(http_client())
-                    .load()
-                    .await;
-                let region = shared.region().cloned();
-                let config = settings(aws_sdk_glue::config::Builder::from(&shared))
-                    .region(region.unwrap_or(Region::from_static("us-east-1")));
+                let shared = aws::config().await;
+                let config = settings(Builder::from(&shared));
                 Client::from_conf(config.build())
             })
             .await
@@ -101,14 +95,6 @@ impl GlueCatalog {
         }
         Ok(partitions.len().saturating_sub(answer.errors().len()))
     }
-}
-
-/// aws-config brings no client that speaks HTTPS.
-fn http_client() -> SharedHttpClient {
-    let tls = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
-    aws_smithy_http_client::Builder::new()
-        .tls_provider(tls)
-        .build_https()
 }
 
 /// How long an answer is waited for, and how often a question repeated.

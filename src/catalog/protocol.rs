@@ -111,7 +111,7 @@ struct World {
     words: Arc<Mutex<Vec<String>>>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Visible {
     /// The names of files, by table.
     files: BTreeMap<String, BTreeSet<String>>,
@@ -325,7 +325,7 @@ impl World {
     /// What must be true when all is done.
     async fn check(&self, context: &str) {
         let steps = self.script.steps.len();
-        let visible = self.visible.lock().unwrap();
+        let visible = self.visible.lock().unwrap().clone();
         let mut marks = BTreeMap::new();
         for table in TABLES {
             let files = self.script.files(table, steps);

@@ -3,10 +3,14 @@
 mod progress;
 
 use super::job::{Job, override_of};
+use crate::catalog::Catalog;
+use crate::catalog::glue::GlueCatalog;
 use crate::clock::{Clock, SystemClock, sleeper};
 use crate::epoch::{EpochStore, KillAt, Owner};
 use crate::error::{Error, Result};
-use crate::lake::compact::{Compaction, Options, Report, Sort, Subject, Writer, report};
+use crate::lake::compact::{
+    Compaction, Options, Registration, Report, Sort, Subject, Writer, report,
+};
 use crate::lake::query::Lake;
 use crate::lake::tables::find_tables;
 use crate::sink::{self, TableSpec};
@@ -120,13 +124,13 @@ fn of_job(args: &Args, job: &Job, runtime: &tokio::runtime::Runtime) -> Result<V
     let mut lakes: BTreeMap<String, Compaction> = BTreeMap::new();
     for table in tables.into_iter().filter(|table| args.wants(&table.name)) {
         let (url, folder) = sink::folder(table)?;
-        let lake = store::open(url)?;
+        let lake = store::open_with(url, &job.settings.encryption)?;
         let declared = job.script.tables.iter().find(|it| it.name == table.name);
         let subject = Subject {
             spec: table.clone(),
             folder,
             sort: args.sort_of(declared.map(Arc::as_ref)),
-            registered: None,
+            registered: registration(job, &table.name),
             tells_complete: false,
         };
         // `./lake` and `lake` are one.
@@ -139,6 +143,8 @@ fn of_job(args: &Args, job: &Job, runtime: &tokio::runtime::Runtime) -> Result<V
                     tables: job.tables.clone(),
                     may_be_new: args.offline,
                 }),
+                catalog: (!job.registered.is_empty())
+                    .then(|| Arc::new(GlueCatalog::default()) as Arc<dyn Catalog>),
                 ..args.compaction(lake, args.memory.unwrap_or_else(|| job.memory()))?
             },
         };
@@ -156,6 +162,16 @@ fn of_job(args: &Args, job: &Job, runtime: &tokio::runtime::Runtime) -> Result<V
         runtime.block_on(expect_stopped(job))?;
     }
     Ok(lakes.into_values().collect())
+}
+
+/// Where the catalog has a table's partitions, if it is registered with them.
+fn registration(job: &Job, table: &str) -> Option<Registration> {
+    let mut all = job.registered.iter();
+    let found = all.find(|it| it.table == table && it.has_partitions())?;
+    Some(Registration {
+        database: found.definition.database.clone(),
+        table: found.definition.name.clone(),
+    })
 }
 
 fn epochs(job: &Job) -> Result<EpochStore> {

@@ -18,12 +18,15 @@ mod test;
 
 pub use job::{DEAD_LETTERS, Job};
 
+use crate::catalog::glue::GlueCatalog;
+use crate::clock::SystemClock;
 use crate::error::{Error, Result};
-use crate::lake::query::{self, Lake, Tables};
+use crate::lake::query::{self, Lake, Registry, Tables};
 use clap::{Parser, Subcommand, ValueEnum};
 use datafusion::execution::FunctionRegistry;
 use datafusion::prelude::SessionContext;
 use std::io::IsTerminal;
+use std::sync::Arc;
 
 /// Events from Kafka, joined and windowed by event time, landed exactly once as Parquet.
 #[derive(Parser)]
@@ -79,8 +82,24 @@ struct QueryArgs {
         default_value = "./lake"
     )]
     lakes: Vec<String>,
+    /// Read the tables of a catalog instead, as Athena does.
+    #[arg(long, value_enum)]
+    catalog: Option<QueryCatalog>,
+    /// The database whose tables need no name before theirs.
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "GLUE_DATABASE",
+        default_value = "default"
+    )]
+    database: String,
     #[arg(long, value_enum, default_value = "table")]
     format: QueryFormat,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum QueryCatalog {
+    Glue,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -134,9 +153,6 @@ fn run_query(args: &QueryArgs) -> Result<u8> {
         QueryFormat::Json => query::Format::Json,
         QueryFormat::Csv => query::Format::Csv,
     };
-    let lakes = args.lakes.iter().map(|url| crate::store::open(url));
-    let lakes = lakes.map(|lake| Ok(Lake::from(&lake?)));
-    let lakes = lakes.collect::<Result<Vec<_>>>()?;
     let ours = |context: &SessionContext| {
         for function in crate::sql::functions::all() {
             // What SQL itself has keeps the meaning that a reader of the lake expects.
@@ -147,14 +163,38 @@ fn run_query(args: &QueryArgs) -> Result<u8> {
     };
     let sql = args.sql.as_deref().unwrap_or_default();
     let mut out = std::io::stdout().lock();
-    runtime()?.block_on(query::query(
-        sql,
-        Tables::Lakes(&lakes),
-        ours,
-        format,
-        &mut out,
-    ))?;
+    let asked = async {
+        match args.catalog {
+            Some(QueryCatalog::Glue) => {
+                let registry = registry(args);
+                query::query(sql, Tables::Catalog(&registry), ours, format, &mut out).await
+            }
+            None => {
+                let lakes = lakes(args)?;
+                query::query(sql, Tables::Lakes(&lakes), ours, format, &mut out).await
+            }
+        }
+    };
+    runtime()?.block_on(asked)?;
     Ok(0)
+}
+
+fn lakes(args: &QueryArgs) -> Result<Vec<Lake>> {
+    let lake = |url: &String| Ok(Lake::from(&crate::store::open(url)?));
+    args.lakes.iter().map(lake).collect()
+}
+
+fn registry(args: &QueryArgs) -> Registry {
+    // In the environment of a job without a catalog the name is there, and empty.
+    let database = match args.database.as_str() {
+        "" => "default",
+        name => name,
+    };
+    Registry {
+        catalog: Arc::new(GlueCatalog::default()),
+        database: database.to_lowercase(),
+        clock: Arc::new(SystemClock),
+    }
 }
 
 /// The threads that wait for networks and disks.

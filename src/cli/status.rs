@@ -196,8 +196,9 @@ fn resident_bytes() -> Option<u64> {
     Some(kib << 10)
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 mod tests {
+    #[cfg(target_os = "linux")]
     #[test]
     fn the_process_has_some_memory() {
         assert!(super::resident_bytes().unwrap() > 1 << 20);

@@ -466,7 +466,7 @@ mod tests {
         );
         assert_eq!(
             html.matches(" hidden><h2>").count(),
-            6,
+            9,
             "a table without rows is not shown"
         );
     }

@@ -3,6 +3,7 @@
 //! Filters are tried on the values of the partitions before anything is listed: what they rule out is never looked at.
 
 use super::visible::is_visible;
+use crate::catalog::hive::NULL_PARTITION;
 use crate::catalog::projection::Projection;
 use crate::catalog::{Catalog, Definition};
 use crate::error::{Error, Result};
@@ -23,8 +24,6 @@ use object_store::{ObjectMeta, ObjectStore};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What Hive calls the partition of NULL.
-const NULL_PARTITION: &str = "__HIVE_DEFAULT_PARTITION__";
 /// So many folders are listed at the same time.
 const AT_A_TIME: usize = 64;
 /// From here on one list of the table's folder costs less than one for each partition.

@@ -166,8 +166,8 @@ mod tests {
             &[formatted("yyyyMM"), formatted("yyyy-MM")],
         );
         check(
-            "INSERT INTO w SELECT id, CAST(CAST(at AS DATE) AS STRING), 7, CAST(at AS DATE) FROM o
-             UNION ALL SELECT id, code, 7, CAST(at AS DATE) FROM o;",
+            "INSERT INTO w SELECT id, CAST(CAST(at AS DATE) AS STRING), n, CAST(at AS DATE) FROM o
+             UNION ALL SELECT id, code, n, CAST(at AS DATE) FROM o;",
             "dt",
             &[formatted("yyyy-MM-dd"), Origin::Unknown],
         );

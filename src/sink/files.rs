@@ -283,7 +283,7 @@ impl OpenFile {
     fn squeeze(&mut self) -> Result<bool> {
         let (pending, kept) = (self.encoder.pending(), self.kept_bytes());
         let rows = pending.max(kept);
-        if 2 * rows < self.memory() {
+        if 3 * rows < 2 * self.memory() {
             return Ok(false);
         }
         // What has to be carried is freed only by not carrying it.

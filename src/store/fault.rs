@@ -77,7 +77,11 @@ pub fn explain(url: &str, object: &Path, error: StoreError) -> Error {
 /// Sorts an error. S3's status and code are read from its text, because the crate keeps the type that has them to itself.
 pub(super) fn fault(error: &StoreError) -> Fault {
     match error {
-        StoreError::NotFound { source, .. } if source.to_string().contains("NoSuchBucket") => {
+        StoreError::NotFound { source, .. }
+            if ["NoSuchBucket", "kms:"]
+                .iter()
+                .any(|code| source.to_string().contains(code)) =>
+        {
             Fault::Permanent
         }
         StoreError::NotFound { .. }

@@ -180,7 +180,7 @@ fn a_join_that_keeps_other_rows_is_refused_and_named() {
     }
     let old = place.copy();
     old.forget_what_nodes_do();
-    let changed = job(&[&PAIRS])
+    let changed = job(&[PAIRS])
         .replace("(k STRING, n INT, ts", "(k STRING, n BIGINT, ts")
         .replace("SELECT a.k, a.n", "SELECT a.k, CAST(a.n AS INT)");
     expect_refusal(&old.run(&changed, &[]), &["p join", "n Int32", "n Int64"]);

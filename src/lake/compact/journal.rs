@@ -150,6 +150,14 @@ impl<'a> Journal<'a> {
         format!("_tributary/compacted/{}", self.entry.run)
     }
 
+    /// Whether nobody has taken the run over meanwhile; an error of the kind `Fenced` names who has.
+    pub async fn still_own(&self) -> Result<()> {
+        match Self::last(self.at).await? {
+            Some((number, entry)) if number > self.number => Err(busy(self.at, &entry)),
+            _ => Ok(()),
+        }
+    }
+
     /// Enters the next phase.
     pub async fn enter(&mut self, phase: Phase) -> Result<()> {
         let entry = Entry {

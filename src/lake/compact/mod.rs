@@ -238,6 +238,7 @@ impl Compaction {
             if journal.entry().phase == Phase::Returned {
                 return self.enter(journal, Phase::Done).await;
             }
+            journal.still_own().await?;
             return Err(Error::data(format!(
                 "{}: {path} is missing, and the compaction that was broken off needs it: bring it back. Until then the tables are as they \
                  are, and the catalog may lead to {}",

@@ -66,8 +66,12 @@ impl Trial {
             .with_distinct(distinct)
             .build()
             .ok()?;
-        if function.fun().name() == "avg" && values.data_type() == &DataType::Boolean {
-            // Planned by the library, and refused when it runs.
+        let averaged = matches!(
+            values.data_type(),
+            DataType::Float64 | DataType::Decimal128(_, _)
+        );
+        if function.fun().name() == "avg" && !averaged {
+            // A planner casts these first.
             return None;
         }
         let moment = DataType::Timestamp(TimeUnit::Millisecond, None);

@@ -120,22 +120,18 @@ impl KafkaSource {
             })
     }
 
-    /// The settings of the client that fetches: its queues share the budget. A queue that is full is found so only after one more fetch,
-    /// whose bytes can be a quarter of what they become; and as much again goes to what librdkafka keeps for each record.
+    /// The settings of the client that fetches: its queues share the budget.
     fn fetch_config(&self, partitions: usize) -> ClientConfig {
         let mut config = self.config.clone();
         let share = self.memory_budget / partitions.max(1);
-        let queued = (share / 4).clamp(128 << 10, 64 << 20);
+        let queued = (share / 2).clamp(256 << 10, 64 << 20);
         let records = (queued / RECORD_OVERHEAD).clamp(1_000, 100_000);
-        let fetched = (queued / 4).clamp(64 << 10, 1 << 20);
+        let fetch = (self.memory_budget / 4).clamp(1 << 20, 50 << 20);
         for (key, value) in [
             ("queued.max.messages.kbytes", queued >> 10),
             ("queued.min.messages", records),
-            ("max.partition.fetch.bytes", fetched),
-            (
-                "fetch.max.bytes",
-                (partitions * fetched).clamp(1 << 20, 50 << 20),
-            ),
+            ("max.partition.fetch.bytes", queued.min(1 << 20)),
+            ("fetch.max.bytes", fetch),
             ("statistics.interval.ms", 2_000),
         ] {
             if config.get(key).is_none() {
