@@ -8,7 +8,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 const FILES: i64 = 3;
-const ROWS: i64 = 40_000;
+const ROWS: i64 = 250_000;
 /// 2024-01-01 00:00:00
 const START_MS: i64 = 1_704_067_200_000;
 
