@@ -172,7 +172,7 @@ impl Compaction {
         if definition.partition_keys.is_empty() {
             return Ok(Err("it has no partitions".to_string()));
         }
-        if is_projected(&definition) {
+        if definition.is_projected() {
             return Ok(Err(
                 "its partitions are projected, so the catalog cannot lead elsewhere".to_string(),
             ));
@@ -278,14 +278,6 @@ impl Compaction {
             .map(|file| file_name(file).to_string())
             .collect())
     }
-}
-
-/// Whether Athena works the partitions out by itself.
-fn is_projected(definition: &Definition) -> bool {
-    definition
-        .parameters
-        .get("projection.enabled")
-        .is_some_and(|value| value.eq_ignore_ascii_case("true"))
 }
 
 /// Where a partition belongs whose location is in a folder of compaction.
