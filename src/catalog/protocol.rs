@@ -13,10 +13,10 @@ use crate::catalog::complete::Rule;
 use crate::clock::{Clock, ManualClock, Sleeper};
 use crate::config::CrawlerStart;
 use crate::epoch::{
-    self, Barrier, Claim, Coordinator, EpochStore, Hook, Mode, NoHook, Owner, Point, SourceState,
-    SplitState, Step,
+    self, Barrier, Claim, Coordinator, DieAt, EpochStore, Hook, Mode, NoHook, Owner, Point,
+    SourceState, SplitState, Step,
 };
-use crate::error::{Error, Kind};
+use crate::error::Kind;
 use crate::sink::{Carry, Publisher, Staging, TableSpec, Token};
 use crate::source::Position;
 use crate::sql::Options;
@@ -25,7 +25,6 @@ use crate::time::{EventTime, Progress};
 use arrow::datatypes::Schema;
 use futures::FutureExt;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -474,22 +473,6 @@ async fn run(world: &World, seed: u64, catalog: Arc<dyn Catalog>, hook: Arc<dyn 
     deaths
 }
 
-/// Dies when a step is reached for the nth time.
-struct DieAt {
-    step: Step,
-    nth: usize,
-    seen: AtomicUsize,
-}
-
-impl Hook for DieAt {
-    fn at(&self, step: Step) -> Result<()> {
-        if step == self.step && self.seen.fetch_add(1, Ordering::SeqCst) + 1 == self.nth {
-            return Err(Error::retry(format!("died {step}")));
-        }
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn a_death_at_any_step_leaves_nothing_untold() {
     for &step in Step::ALL {
@@ -497,8 +480,7 @@ async fn a_death_at_any_step_leaves_nothing_untold() {
         for nth in 1..=3 {
             for seed in 0..8 {
                 let world = World::new(seed);
-                let seen = AtomicUsize::new(0);
-                let hook = Arc::new(DieAt { step, nth, seen });
+                let hook = Arc::new(DieAt::new(step, nth));
                 reached += run(&world, seed, world.sure(), hook).await;
                 world
                     .check(&format!("dies {step}, time {nth}, seed {seed}"))

@@ -19,6 +19,8 @@ mod store;
 pub use claim::{Claim, Claimed, Mode};
 pub use coordinator::{Barrier, Committed, Coordinator, NodeState};
 pub use recover::{LoadedState, Recovered, carried_rows, recover};
+#[cfg(test)]
+pub(crate) use steps::DieAt;
 pub use steps::{Hook, KillAt, NoHook, Point, Step};
 pub use store::EpochStore;
 

@@ -157,6 +157,33 @@ impl<P: Point> Hook<P> for KillAt<P> {
     }
 }
 
+/// Lets a test's process die when it comes to a step for the nth time: what was under way is dropped.
+#[cfg(test)]
+pub(crate) struct DieAt {
+    step: Step,
+    remaining: AtomicU32,
+}
+
+#[cfg(test)]
+impl DieAt {
+    pub fn new(step: Step, nth: u32) -> DieAt {
+        DieAt {
+            step,
+            remaining: AtomicU32::new(nth),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Hook for DieAt {
+    fn at(&self, step: Step) -> Result<()> {
+        if step == self.step && self.remaining.fetch_sub(1, Ordering::SeqCst) == 1 {
+            return Err(Error::retry(format!("died {step}")));
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
