@@ -166,16 +166,15 @@ impl Coordinator {
         Ok(committed)
     }
 
-    /// The end of a job that has to do with the catalog: one more epoch, which shows nothing new, says what the catalog knows by then, and
-    /// only now lets the next owner begin. Where it cannot be committed, the next start does some of that again.
+    /// The end of a job: one more epoch, which names nothing to publish, says what the catalog knows by then, and only now lets the next
+    /// owner begin. So that owner may do without a table of this one. Where it cannot be committed, the next start publishes once more.
     async fn conclude(&mut self) {
-        let Some(keeper) = &mut self.keeper else {
-            return;
-        };
-        keeper.finish().await;
         let mut end = self.last.clone();
-        end.catalog = keeper.settled(&end.catalog);
-        keeper.leave(&end.catalog);
+        if let Some(keeper) = &mut self.keeper {
+            keeper.finish().await;
+            end.catalog = keeper.settled(&end.catalog);
+            keeper.leave(&end.catalog);
+        }
         end.epoch += 1;
         end.committed_at_ms = self.clock.now_ms();
         end.released = true;
@@ -262,8 +261,8 @@ impl Coordinator {
             owner: self.last.owner.clone(),
             committed_at_ms: now_ms,
             interval_ms: self.last.interval_ms,
-            // With the catalog it goes on for a moment, see `conclude`.
-            released: barrier.released && self.keeper.is_none(),
+            // Only by the epoch that concludes.
+            released: false,
             sources: barrier.sources,
             progress: barrier.progress,
             nodes: Some(barrier.nodes),
