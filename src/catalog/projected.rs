@@ -8,7 +8,7 @@ use super::evolve::PROJECTED_BY_JOB;
 use super::{PROJECTION_ENABLED, hive};
 use crate::plan::{Graph, Origin};
 use crate::sink::escaped;
-use crate::sql::connectors::filesystem::PROJECTION;
+use crate::sql::connectors::filesystem::{INTERVAL_UNITS as UNITS, PROJECTION};
 use crate::sql::functions::Pattern;
 use crate::sql::refusal::{Parsed, Refusal};
 use crate::sql::types::flink_name;
@@ -435,18 +435,6 @@ impl<'a> Column<'a> {
         }
     }
 }
-
-/// Athena's units, each finer than the one before.
-const UNITS: [&str; 8] = [
-    "YEARS",
-    "MONTHS",
-    "WEEKS",
-    "DAYS",
-    "HOURS",
-    "MINUTES",
-    "SECONDS",
-    "MILLISECONDS",
-];
 
 /// The unit that a letter of a pattern tells, as an index into [`UNITS`].
 fn unit(letter: char) -> Option<usize> {

@@ -2,6 +2,7 @@
 //! gets less than what it asked for in silence.
 
 use crate::error::{Error, Result};
+use crate::sql::values::{duration_ms, size};
 use crate::sql::{ColumnKind, Options, Table};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use std::sync::Arc;
@@ -102,6 +103,7 @@ impl TableSpec {
     }
 
     pub(super) fn bytes(&self, key: &str) -> Result<Option<usize>> {
+        let bytes = |text: &str| usize::try_from(size(text)?).ok().filter(|bytes| *bytes > 0);
         self.parsed(key, bytes, "a size such as '64mb'")
     }
 
@@ -119,7 +121,7 @@ impl TableSpec {
         parse: impl Fn(&str) -> Option<T>,
         wanted: &str,
     ) -> Result<Option<T>> {
-        let Some(text) = self.get(key) else {
+        let Some(text) = self.options.text(key) else {
             return Ok(None);
         };
         match parse(text.trim()) {
@@ -133,7 +135,7 @@ impl TableSpec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Rolling {
     pub file_size: usize,
-    /// Since the file was opened. One minute unless set, not Flink's thirty, so that rows are soon to be seen.
+    /// Since the file was opened.
     pub rollover_ms: i64,
     /// Since the last row.
     pub inactivity_ms: Option<i64>,
@@ -151,69 +153,14 @@ impl Rolling {
 
     pub fn of(table: &TableSpec) -> Result<Rolling> {
         let [file_size, rollover, inactivity, check] = Self::KEYS;
+        let needed = |key| table.refuse(key, "has no value");
         Ok(Rolling {
-            file_size: table.bytes(file_size)?.unwrap_or(128 << 20),
-            rollover_ms: table.duration_ms(rollover)?.unwrap_or(60_000),
+            file_size: table.bytes(file_size)?.ok_or_else(|| needed(file_size))?,
+            rollover_ms: table
+                .duration_ms(rollover)?
+                .ok_or_else(|| needed(rollover))?,
             inactivity_ms: table.duration_ms(inactivity)?,
             check_ms: table.duration_ms(check)?.unwrap_or(0),
         })
-    }
-}
-
-/// A number and a word: `('128', 'mb')` of `128 MB`.
-fn number_and_unit(text: &str) -> Option<(u64, String)> {
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
-    let number = text[..digits].parse().ok()?;
-    Some((number, text[digits..].trim().to_ascii_lowercase()))
-}
-
-/// A duration as Flink writes it; a bare number is milliseconds.
-fn duration_ms(text: &str) -> Option<i64> {
-    let (number, unit) = number_and_unit(text)?;
-    let ms: u64 = match unit.as_str() {
-        "" | "ms" | "milli" | "millis" | "millisecond" | "milliseconds" => 1,
-        "s" | "sec" | "secs" | "second" | "seconds" => 1_000,
-        "m" | "min" | "minute" | "minutes" => 60_000,
-        "h" | "hour" | "hours" => 3_600_000,
-        "d" | "day" | "days" => 86_400_000,
-        _ => return None,
-    };
-    i64::try_from(number.checked_mul(ms)?).ok()
-}
-
-/// A size as Flink writes it: powers of 1,024; a bare number is bytes. Zero is no size.
-fn bytes(text: &str) -> Option<usize> {
-    let (number, unit) = number_and_unit(text)?;
-    let shift = match unit.as_str() {
-        "" | "b" | "bytes" => 0,
-        "k" | "kb" | "kibibytes" => 10,
-        "m" | "mb" | "mebibytes" => 20,
-        "g" | "gb" | "gibibytes" => 30,
-        "t" | "tb" | "tebibytes" => 40,
-        _ => return None,
-    };
-    usize::try_from(number.checked_mul(1 << shift)?)
-        .ok()
-        .filter(|bytes| *bytes > 0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_and_sizes_are_read_as_flink_writes_them() {
-        assert_eq!(duration_ms("30 min"), Some(1_800_000));
-        assert_eq!(duration_ms("2s"), Some(2_000));
-        assert_eq!(duration_ms("250"), Some(250));
-        assert_eq!(duration_ms("1 fortnight"), None);
-        assert_eq!(duration_ms("-1 s"), None);
-        assert_eq!(bytes("128MB"), Some(128 << 20));
-        assert_eq!(bytes("1 kb"), Some(1024));
-        assert_eq!(bytes("0"), None);
-        assert_eq!(bytes("99999999999 tb"), None);
-        assert_eq!(bytes(""), None);
     }
 }

@@ -35,14 +35,11 @@ pub(crate) struct ParquetFormat {
 /// What the root of the file's schema is called.
 const ROOT: &str = "schema";
 
-/// Ours, with a level: `zstd(3)`.
 const COMPRESSION: &str = "tributary.parquet.compression";
-/// Flink's name, which its Parquet format hands on to the writer.
-const FLINK_COMPRESSION: &str = "parquet.compression";
 
 /// On the readings of the emergency job zstd's first level is as fast as snappy and its files are a third smaller; level 3 takes
 /// twice the time and saves nothing more. See benches/parquet.rs.
-const DEFAULT_COMPRESSION: &str = "zstd(1)";
+const DEFAULT_COMPRESSION: &str = "zstd:1";
 
 /// A dictionary that has grown this large will not pay: the column goes on plain. Ids and measurements get there soon, names and
 /// categories never do. With Parquet's usual 1 MiB the same files take up to a third longer to write, and are no smaller.
@@ -54,19 +51,14 @@ const ROW_GROUP_BYTES: usize = 64 << 20;
 const SHRINKS_TO: f64 = 1.0 / 3.0;
 
 impl ParquetFormat {
-    pub const KEYS: [&str; 2] = [COMPRESSION, FLINK_COMPRESSION];
+    pub const KEYS: [&str; 1] = [COMPRESSION];
 
     /// For files with these columns of the table.
     pub fn of(table: &TableSpec, columns: &[usize]) -> Result<ParquetFormat> {
-        let key = if table.get(COMPRESSION).is_some() {
-            COMPRESSION
-        } else {
-            FLINK_COMPRESSION
-        };
-        let text = table.get(key).unwrap_or(DEFAULT_COMPRESSION);
+        let text = table.get(COMPRESSION).unwrap_or(DEFAULT_COMPRESSION);
         let compression = compression(text).ok_or_else(|| {
-            let why = format!("'{text}' is not zstd, zstd(1) to zstd(22), snappy or uncompressed");
-            table.refuse(key, why)
+            let why = format!("'{text}' is not zstd, zstd:1 to zstd:22, snappy or none");
+            table.refuse(COMPRESSION, why)
         })?;
         Ok(ParquetFormat {
             table: table.name.clone(),
@@ -244,14 +236,9 @@ fn compression(text: &str) -> Option<Compression> {
     match text.to_ascii_lowercase().as_str() {
         "zstd" => compression(DEFAULT_COMPRESSION),
         "snappy" => Some(Compression::SNAPPY),
-        "uncompressed" | "none" => Some(Compression::UNCOMPRESSED),
+        "none" => Some(Compression::UNCOMPRESSED),
         other => {
-            let level = other
-                .strip_prefix("zstd(")?
-                .strip_suffix(')')?
-                .trim()
-                .parse()
-                .ok()?;
+            let level = other.strip_prefix("zstd:")?.parse().ok()?;
             Some(Compression::ZSTD(ZstdLevel::try_new(level).ok()?))
         }
     }
@@ -428,10 +415,10 @@ mod tests {
         };
         assert!(matches!(of(&[]), Compression::ZSTD(_)));
         assert!(matches!(
-            of(&[(COMPRESSION, "zstd(3)")]),
+            of(&[(COMPRESSION, "zstd:3")]),
             Compression::ZSTD(_)
         ));
-        assert_eq!(of(&[(FLINK_COMPRESSION, "SNAPPY")]), Compression::SNAPPY);
+        assert_eq!(of(&[(COMPRESSION, "snappy")]), Compression::SNAPPY);
         assert_eq!(of(&[(COMPRESSION, "none")]), Compression::UNCOMPRESSED);
     }
 }

@@ -2,6 +2,7 @@
 
 use super::Rejected;
 use super::options::TableSpec;
+use crate::catalog::hive::NULL_PARTITION;
 use crate::error::{Error, Result};
 use crate::source::filesystem::unescaped;
 use arrow::array::{Array, ArrayRef, AsArray, StringArray, UInt32Array};
@@ -227,7 +228,7 @@ fn rows_of(batch: &RecordBatch, runs: &[Range<usize>]) -> Result<RecordBatch> {
 pub(crate) fn default_partition(table: &TableSpec) -> &str {
     table
         .get(Partitioner::DEFAULT_NAME_KEY)
-        .unwrap_or("__HIVE_DEFAULT_PARTITION__")
+        .unwrap_or(NULL_PARTITION)
 }
 
 /// The values that a partition's folder names, as they were in the rows: of `dt=a%2Fb/hour=07` they are `a/b` and `07`.

@@ -408,8 +408,8 @@ fn what_a_sink_does_not_know_is_refused_with_its_place() {
     check(
         "filesystem",
         "tributary.parquet.compression",
-        "zstd(99)",
-        "zstd(1) to zstd(22)",
+        "zstd:99",
+        "zstd:1 to zstd:22",
     );
     check(
         "filesystem",

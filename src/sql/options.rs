@@ -522,11 +522,11 @@ mod tests {
         assert_eq!(options.size("sink.rolling-policy.file-size"), Some(1 << 20));
         assert_eq!(
             options.duration("sink.rolling-policy.rollover-interval"),
-            Some(Duration::from_secs(1_800))
+            Some(Duration::from_secs(60))
         );
         assert_eq!(
             options.text("partition.default-name"),
-            Some("__DEFAULT_PARTITION__")
+            Some("__HIVE_DEFAULT_PARTITION__")
         );
         assert_eq!(options.text("tributary.parquet.compression"), Some("zstd"));
         assert_eq!(options.duration("source.monitor-interval"), None);

@@ -136,6 +136,11 @@ pub fn duration(text: &str) -> Option<Duration> {
     number.checked_mul(nanos).map(Duration::from_nanos)
 }
 
+/// A duration in milliseconds.
+pub fn duration_ms(text: &str) -> Option<i64> {
+    i64::try_from(duration(text)?.as_millis()).ok()
+}
+
 /// `128 MB`, `1 gb`, as Flink writes them, in bytes.
 pub fn size(text: &str) -> Option<u64> {
     let (number, unit) = number_and_unit(text)?;

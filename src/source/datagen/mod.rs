@@ -7,8 +7,6 @@
 mod rows;
 mod rules;
 
-pub(super) use rules::duration_ms;
-
 use super::{Columns, Poll, Position, Positions, Reader, Source, SourceContext, Split, Waker};
 use crate::clock::Clock;
 use crate::error::{Error, Result};

@@ -1,8 +1,8 @@
 //! What the options say of each column.
 
-use super::DAY_MS;
 use crate::error::{Error, Result};
 use crate::sql::Table;
+use crate::sql::values::duration_ms;
 use arrow::datatypes::{DataType, TimeUnit};
 use std::str::FromStr;
 
@@ -177,20 +177,4 @@ fn limits(data_type: &DataType) -> Option<(Bound, Bound)> {
         | DataType::Timestamp(_, _) => whole(0, 0),
         _ => None,
     }
-}
-
-/// `5 s`, `2 min`, `1 h`, `300` (milliseconds).
-pub(in crate::source) fn duration_ms(text: &str) -> Option<i64> {
-    let text = text.trim();
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let (number, unit) = text.split_at(digits);
-    let factor = match unit.trim().to_ascii_lowercase().as_str() {
-        "" | "ms" | "milli" | "millis" | "millisecond" | "milliseconds" => 1,
-        "s" | "sec" | "secs" | "second" | "seconds" => 1000,
-        "m" | "min" | "minute" | "minutes" => 60_000,
-        "h" | "hour" | "hours" => 3_600_000,
-        "d" | "day" | "days" => DAY_MS,
-        _ => return None,
-    };
-    number.parse::<i64>().ok()?.checked_mul(factor)
 }

@@ -12,10 +12,11 @@ mod parquet;
 mod records;
 mod text;
 
-use super::datagen::duration_ms;
 use super::{Poll, Position, Positions, Reader, Source, SourceContext, Split, Waker};
+use crate::catalog::hive::NULL_PARTITION;
 use crate::error::{Error, Result};
 use crate::plan::Scan;
+use crate::sql::values::duration;
 use arrow::datatypes::SchemaRef;
 pub(crate) use files::unescaped;
 use files::{File, Folder};
@@ -118,14 +119,14 @@ impl FilesystemSource {
         }
         let monitor = match options.get("source.monitor-interval") {
             None => None,
-            Some(text) => match duration_ms(text).and_then(|ms| u64::try_from(ms).ok()) {
-                Some(ms) if ms > 0 => Some(Duration::from_millis(ms)),
+            Some(text) => match duration(text) {
+                Some(interval) if !interval.is_zero() => Some(interval),
                 _ => return Err(error("source.monitor-interval", "needs a time like '10 s'")),
             },
         };
         let default_partition = options
             .get("partition.default-name")
-            .unwrap_or("__DEFAULT_PARTITION__");
+            .unwrap_or(NULL_PARTITION);
         Ok(FilesystemSource {
             folder: Arc::new(Folder {
                 table: table.name.clone(),

@@ -2,6 +2,7 @@
 
 use super::super::{BadRow, Columns, Poll, Position, Reader, Waker};
 use super::{File, Opening, Shape};
+use crate::catalog::hive::NULL_PARTITION;
 use crate::decode::Reason;
 use crate::decode::dead_letters::rows_as_json;
 use crate::error::{Error, Result};
@@ -271,7 +272,7 @@ fn in_path(field: &FieldRef, shape: &Shape, file: &File, rows: usize) -> Result<
             field.name()
         ))
     })?;
-    let null = value == *shape.default_partition || value == "__HIVE_DEFAULT_PARTITION__";
+    let null = value == *shape.default_partition || value == NULL_PARTITION;
     let one = cast(
         &(Arc::new(StringArray::from(vec![(!null).then_some(value)])) as ArrayRef),
         field,

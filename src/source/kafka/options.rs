@@ -1,8 +1,8 @@
 //! Which topics, from where, and up to where: the `scan.*` options of a Kafka table.
 
-use super::super::datagen::duration_ms;
 use crate::error::{Error, Result};
 use crate::sql::Table;
+use crate::sql::values::duration_ms;
 use regex::Regex;
 use std::collections::BTreeMap;
 

@@ -1,6 +1,7 @@
 //! The filesystem connector: files, the moment when a partition counts as complete, and what the catalog is told of the table.
 
 use super::stored_columns;
+use crate::catalog::hive::NULL_PARTITION;
 use crate::sql::Table;
 use crate::sql::options::{OptionSpec, Uses};
 use crate::sql::refusal::{Parsed, Refusal, did_you_mean};
@@ -19,6 +20,17 @@ pub const TIMESTAMP_PATTERN: &str = "partition.time-extractor.timestamp-pattern"
 pub const TIMESTAMP_FORMATTER: &str = "partition.time-extractor.timestamp-formatter";
 /// What the options of partition projection begin with; the rest is Athena's own words.
 pub const PROJECTION: &str = "tributary.glue.projection.";
+/// What Athena counts the steps of projected dates in, each finer than the one before.
+pub const INTERVAL_UNITS: &[&str] = &[
+    "YEARS",
+    "MONTHS",
+    "WEEKS",
+    "DAYS",
+    "HOURS",
+    "MINUTES",
+    "SECONDS",
+    "MILLISECONDS",
+];
 
 /// Where the files are, and when they close.
 pub(super) const FILES: &[OptionSpec] = &[
@@ -32,9 +44,10 @@ pub(super) const FILES: &[OptionSpec] = &[
     OptionSpec::new(
         "partition.default-name",
         Kind::Text,
-        "the partition of rows whose partition column is NULL or empty",
+        "the partition of rows whose partition column is NULL or empty (Flink's default is `__DEFAULT_PARTITION__`, which Athena would \
+         take for a text)",
     )
-    .default("__DEFAULT_PARTITION__"),
+    .default(NULL_PARTITION),
     OptionSpec::new(
         "source.monitor-interval",
         Kind::Duration,
@@ -55,21 +68,19 @@ pub(super) const FILES: &[OptionSpec] = &[
     OptionSpec::new(
         "sink.rolling-policy.rollover-interval",
         Kind::Duration,
-        "a file closes when it is this old",
-    )
-    .default("30 min"),
-    OptionSpec::new(
-        "sink.rolling-policy.check-interval",
-        Kind::Duration,
-        "how often its age is looked at",
+        "a file closes when it is this old (in Flink after `30 min`: here rows are soon to be seen)",
     )
     .default("1 min"),
     OptionSpec::new(
+        "sink.rolling-policy.check-interval",
+        Kind::Duration,
+        "how often its age is looked at; without it at every epoch",
+    ),
+    OptionSpec::new(
         "sink.rolling-policy.inactivity-interval",
         Kind::Duration,
-        "a file closes after this long without a row",
-    )
-    .default("30 min"),
+        "a file closes after this long without a row; without it only by age and size",
+    ),
     OptionSpec::new(
         "tributary.parquet.compression",
         Kind::Compression,
@@ -192,16 +203,7 @@ pub(super) const GLUE: &[OptionSpec] = &[
     ),
     OptionSpec::new(
         "tributary.glue.projection.*.interval.unit",
-        Kind::OneOf(&[
-            "YEARS",
-            "MONTHS",
-            "WEEKS",
-            "DAYS",
-            "HOURS",
-            "MINUTES",
-            "SECONDS",
-            "MILLISECONDS",
-        ]),
+        Kind::OneOf(INTERVAL_UNITS),
         "of a date: what the step is counted in",
     ),
     OptionSpec::new(
