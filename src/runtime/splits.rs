@@ -51,7 +51,7 @@ pub struct LiveSplit {
     /// It ran ahead of the others, and waits for them.
     pub paused: bool,
     pub lag: Option<u64>,
-    /// When something was last read, or when it was opened.
+    /// When something was last read or there was something to read, or when it was opened.
     active_at_ms: i64,
 }
 
@@ -269,9 +269,12 @@ impl ScanSplits {
         split.at_end = report.at_end;
         split.lag = report.lag;
         if report.read > 0 {
-            split.active_at_ms = now_ms;
             split.idle = false;
             self.active_at_ms = now_ms;
+        }
+        // It is quiet only while it is known to have nothing more: not while its server is away, nor at once when that is back.
+        if report.read > 0 || !report.at_end {
+            split.active_at_ms = now_ms;
         }
         if report.finished {
             // What it said last counts as if it had said it before it ended.

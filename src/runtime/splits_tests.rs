@@ -129,6 +129,24 @@ fn a_split_that_waits_for_others_is_never_idle() {
 }
 
 #[test]
+fn after_an_outage_each_split_has_the_whole_timeout_to_speak() {
+    let mut scan = opened(&["a", "b"], false, None);
+    scan.report(&report(0, 50, true, true, false), 0);
+    scan.report(&report(1, 60, true, true, false), 0);
+    let back = 5 * TIMEOUT_MS;
+    for away in [TIMEOUT_MS, back] {
+        scan.report(&report(0, 50, false, false, false), away);
+        scan.report(&report(1, 60, false, false, false), away);
+        assert_eq!(scan.progress(away), Progress::at(EventTime(50)));
+    }
+    scan.report(&report(0, 50, false, true, false), back + 1);
+    scan.report(&report(1, 900, true, true, false), back + 1);
+    let soon = back + TIMEOUT_MS - 1;
+    assert_eq!(scan.progress(soon), Progress::at(EventTime(50)));
+    assert_eq!(scan.progress(soon + 1).watermark, EventTime(900));
+}
+
+#[test]
 fn what_is_finished_costs_no_round_and_stays_in_the_checkpoint() {
     let mut scan = opened(&["a", "b"], false, None);
     scan.report(&report(0, 50, false, true, true), 0);

@@ -207,8 +207,9 @@ impl Reader for KafkaReader {
         self.room = (0, 0, 0);
         Ok(match self.finished {
             true => Poll::Finished,
+            // Nobody knows what a server that is away has got meanwhile.
             false => Poll::Pending {
-                at_end: self.at_end,
+                at_end: self.at_end && !self.connection.is_down(),
             },
         })
     }

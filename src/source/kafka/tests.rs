@@ -325,6 +325,8 @@ fn a_broker_that_goes_and_comes_back_loses_nothing() {
         assert!(matches!(reader.poll(1).unwrap(), Poll::Pending { .. }));
         bench.waker.wait(Duration::from_millis(10));
     }
+    let polled = reader.poll(1).unwrap();
+    assert!(matches!(polled, Poll::Pending { at_end: false }));
     cluster.cluster().broker_up(1).unwrap();
     send(&producer, "a", 0, 5..8);
     let mut read = Vec::new();
