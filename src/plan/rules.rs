@@ -8,7 +8,7 @@ use datafusion::common::{DFSchema, Result, ScalarValue, plan_datafusion_err, pla
 use datafusion::logical_expr::expr::{BinaryExpr, Like};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, lit};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, Union, lit};
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 
@@ -31,9 +31,19 @@ fn rewrite(plan: LogicalPlan, rule: &Rule) -> Result<LogicalPlan> {
             let expr = expr.transform_up(|expr| rule(expr, &schema))?;
             Ok(expr.update_data(|expr| name.restore(expr)))
         })?
-        .map_data(LogicalPlan::recompute_schema)
+        .map_data(with_schema_of_inputs)
     })?;
     Ok(rewritten.data)
+}
+
+/// DataFusion leaves a union the types that its inputs had when it was made.
+fn with_schema_of_inputs(plan: LogicalPlan) -> Result<LogicalPlan> {
+    match plan {
+        LogicalPlan::Union(union) => {
+            Union::try_new_with_loose_types(union.inputs).map(LogicalPlan::Union)
+        }
+        other => other.recompute_schema(),
+    }
 }
 
 /// Before operands are made to agree: a whole number is an INT if it fits, LIKE has no escape character of its own, and a
