@@ -125,6 +125,17 @@ struct Current {
     credentials: Credentials,
     ends_ms: Option<i64>,
     renew_ms: i64,
+    /// That they could not be renewed was said.
+    warned: bool,
+}
+
+impl Current {
+    /// Whether these are credentials with an end, and the same.
+    fn is(&self, other: &Credentials) -> bool {
+        let mine = &self.credentials;
+        self.ends_ms.is_some()
+            && (mine.access_key_id(), mine.expiry()) == (other.access_key_id(), other.expiry())
+    }
 }
 
 impl Identity {
@@ -149,7 +160,16 @@ impl Identity {
             None => (self.search)().await,
         };
         let asked = tokio::time::timeout(ANSWER_WITHIN, provider.provide_credentials()).await;
-        match asked.unwrap_or_else(|_| Err(CredentialsError::provider_timed_out(ANSWER_WITHIN))) {
+        let asked =
+            asked.unwrap_or_else(|_| Err(CredentialsError::provider_timed_out(ANSWER_WITHIN)));
+        // While an instance's service is away its provider gives again what it gave before, and says nothing of it.
+        let asked = match (asked, &state.current) {
+            (Ok(found), Some(current)) if current.is(&found) => {
+                Err(CredentialsError::provider_error("there are no newer ones"))
+            }
+            (asked, _) => asked,
+        };
+        match asked {
             Ok(credentials) => {
                 let ends_ms = credentials.expiry().map(|at| {
                     let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -165,15 +185,18 @@ impl Identity {
                     credentials: credentials.clone(),
                     ends_ms,
                     renew_ms,
+                    warned: false,
                 });
                 Ok(credentials)
             }
             Err(error) => match &mut state.current {
                 Some(current) if current.ends_ms.is_none_or(|ends| now < ends) => {
-                    tracing::warn!(
-                        "the AWS credentials could not be renewed; those at hand are still good: {}",
-                        text(&error)
-                    );
+                    if !std::mem::replace(&mut current.warned, true) {
+                        tracing::warn!(
+                            "the AWS credentials could not be renewed; those at hand are still good: {}",
+                            text(&error)
+                        );
+                    }
                     current.renew_ms = now + ASK_AGAIN_AFTER_MS;
                     Ok(current.credentials.clone())
                 }
@@ -301,6 +324,14 @@ mod tests {
         }
         assert!(ANSWERS.with_borrow(VecDeque::is_empty), "asked too rarely");
         names
+    }
+
+    #[tokio::test]
+    async fn the_same_again_are_not_new_ones() {
+        let a = Some(("a", Some(3600)));
+        let answers = [a, a, a, a, Some(("b", Some(9000)))];
+        let names = who(&answers, &[0, 3300, 3311, 3601, 3602]).await;
+        assert_eq!(names, ["a", "a", "a", "later", "b"]);
     }
 
     #[tokio::test]
