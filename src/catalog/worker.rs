@@ -246,10 +246,20 @@ impl Worker {
         self.errands().iter().any(|(errand, at_ms)| match errand {
             Errand::Crawl(name) => {
                 let is_owed = self.start_at(name).is_some();
-                is_owed && (*at_ms <= now_ms || self.troubles.contains_key(errand))
+                is_owed && (*at_ms <= now_ms || self.is_away(errand))
             }
-            Errand::Register(_) | Errand::Succeed(_) => true,
+            // What somebody has to change first is left to the next start.
+            Errand::Register(_) | Errand::Succeed(_) => {
+                !self.troubles.contains_key(errand) || self.is_away(errand)
+            }
         })
+    }
+
+    /// Whether the last try failed since there was no answer.
+    fn is_away(&self, errand: &Errand) -> bool {
+        self.troubles
+            .get(errand)
+            .is_some_and(|trouble| trouble.away)
     }
 
     fn went_well(&mut self, errand: &Errand) {
@@ -276,6 +286,10 @@ impl Worker {
 
     fn went_wrong(&mut self, errand: Errand, error: &Error) {
         let now_ms = self.now_ms();
+        if let Errand::Register(table) = &errand {
+            // Somebody may have changed or dropped it meanwhile: the next try looks.
+            self.prepared.remove(table);
+        }
         let is_away = |trouble: &Trouble| trouble.away;
         let known = self
             .troubles

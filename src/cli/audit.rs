@@ -2,7 +2,7 @@
 
 use super::job::{Job, override_of};
 use crate::catalog::owed::Owed;
-use crate::epoch::{Checkpoint, EpochStore, Ledger};
+use crate::epoch::{Checkpoint, Ledger};
 use crate::error::{Error, Result};
 use crate::time::EventTime;
 
@@ -21,12 +21,11 @@ pub struct Args {
 pub fn audit(args: &Args) -> Result<u8> {
     let job = Job::load(&args.job, &args.settings)?;
     let runtime = super::runtime()?;
-    let folder = &job.settings.checkpoint_dir;
-    let store = EpochStore::new(crate::store::open(folder)?, job.settings.name.as_str());
+    let store = job.epochs()?;
     let Some(checkpoint) = runtime.block_on(store.latest())? else {
         return Err(Error::job(format!(
-            "{folder}: there is no epoch of job '{}' yet; run it first, or name its 'execution.checkpointing.dir'",
-            job.settings.name
+            "{}: there is no epoch of job '{}' yet; run it first, or name its 'execution.checkpointing.dir'",
+            job.settings.checkpoint_dir, job.settings.name
         )));
     };
     let balance = checkpoint.ledger.check();

@@ -3,7 +3,7 @@
 use super::job::{Job, override_of};
 use crate::catalog::evolve::{Evolution, inspect, misfits};
 use crate::catalog::glue::GlueCatalog;
-use crate::catalog::{Catalog, Definition, preflight};
+use crate::catalog::{Catalog, preflight};
 use crate::error::{Error, Result};
 use crate::plan::Op;
 use std::collections::BTreeSet;
@@ -66,11 +66,7 @@ fn check_one(path: &str, args: &Args) -> Result<()> {
 
 /// What the catalog says of the job's tables and crawlers: lines to print, or that some do not fit.
 fn ask(path: &str, job: &Job) -> Result<String> {
-    let wanted: Vec<Definition> = job
-        .registered
-        .iter()
-        .map(|table| table.definition.clone())
-        .collect();
+    let wanted = job.definitions();
     let crawlers: BTreeSet<&str> = job
         .tables
         .iter()

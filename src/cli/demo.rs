@@ -104,10 +104,7 @@ pub fn demo(args: Args) -> Result<u8> {
     let display = Display::start(reporter.status(), Arc::clone(&sent), lake.clone(), page);
     let options = Options {
         bounded: false,
-        lanes: run::cores(),
-        memory: job.memory(),
         mode: Mode::Normal,
-        encryption: job.settings.encryption.clone(),
     };
     let result = run::work(
         &job,

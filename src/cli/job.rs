@@ -1,16 +1,17 @@
 //! From a job file to a plan: what every command that takes a job begins with.
 
 use crate::catalog::definition::{self, Registered};
-use crate::catalog::preflight;
+use crate::catalog::{Definition, preflight};
 use crate::config::Settings;
 use crate::decode;
+use crate::epoch::EpochStore;
 use crate::error::{Error, Result};
 use crate::plan::{self, Graph, Op};
 use crate::runtime::Addresses;
 use crate::sink::{self, TableSpec};
 use crate::sql::refusal::refuse;
 use crate::sql::{self, Script, Table};
-use crate::store::Encryption;
+use crate::store::{self, Encryption};
 use arrow::compute::can_cast_types;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -57,6 +58,19 @@ impl Job {
     /// The memory budget in bytes.
     pub fn memory(&self) -> usize {
         usize::try_from(self.settings.memory).unwrap_or(usize::MAX)
+    }
+
+    /// What the catalog is to say of its tables.
+    pub fn definitions(&self) -> Vec<Definition> {
+        let tables = self.registered.iter();
+        tables.map(|table| table.definition.clone()).collect()
+    }
+
+    /// Where its epochs are kept.
+    pub fn epochs(&self) -> Result<EpochStore> {
+        let settings = &self.settings;
+        let folder = store::open_with(&settings.checkpoint_dir, &settings.encryption)?;
+        Ok(EpochStore::new(folder, settings.name.clone()))
     }
 
     pub fn parse(

@@ -1,7 +1,6 @@
 //! The engine's edge in a real process: servers, files, and the machine's clock.
 
 use super::job::Job;
-use super::run::Options;
 use crate::catalog::Catalog;
 use crate::catalog::glue::GlueCatalog;
 use crate::catalog::keeper::{Duties, Guard, Keeper, Tools};
@@ -24,23 +23,22 @@ pub struct Outside {
 
 impl Outside {
     pub fn new(
-        job: &str,
-        sources: usize,
-        options: &Options,
+        job: &Job,
+        bounded: bool,
         owner: &Owner,
         waker: Waker,
         runtime: Handle,
         clock: Arc<dyn Clock>,
     ) -> Outside {
-        let encryption = options.encryption.clone();
+        let encryption = job.settings.encryption.clone();
         let stores: sink::StoreOpener = Arc::new(move |url| {
             let located = crate::store::open_with(url, &encryption)?;
             Ok((located.store, located.path))
         });
         Outside {
             sources: SourceContext {
-                bounded: options.bounded,
-                memory_budget: options.memory / 16 / sources.max(1),
+                bounded,
+                memory_budget: job.memory() / 16 / job.sources().max(1),
                 waker,
                 runtime: runtime.clone(),
                 clock: Arc::clone(&clock),
@@ -48,13 +46,13 @@ impl Outside {
                 stores: Arc::clone(&stores),
             },
             sinks: SinkContext {
-                job: job.to_string(),
+                job: job.settings.name.clone(),
                 owner: owner.id.clone(),
                 lane: 0,
                 stores,
                 runtime,
                 clock,
-                uploads: Uploads::with_limit(options.memory / 16),
+                uploads: Uploads::with_limit(job.memory() / 16),
                 memory: sink::memory::MemoryTables::default(),
             },
         }

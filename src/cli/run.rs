@@ -3,19 +3,23 @@
 use super::job::{Job, override_of};
 use super::outside::{self, Outside};
 use super::status::Reporter;
+use crate::catalog::evolve::{inspect, misfits};
+use crate::catalog::glue::GlueCatalog;
 use crate::catalog::keeper;
 use crate::clock::{Clock, SystemClock};
-use crate::epoch::{self, Claim, Coordinator, EpochStore, Hook, KillAt, Mode, Owner};
+use crate::epoch::{self, Claim, Coordinator, Hook, KillAt, Mode, Owner};
 use crate::error::{Error, Result};
 use crate::http;
 use crate::runtime::{Connections, Engine, Event, Finish, Parts, Run, Stop, millis};
 use crate::sink::Publisher;
 use crate::source::Waker;
-use crate::store::Encryption;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::{info, warn};
+
+/// How long a start waits for the catalog to say whether it has room for the job's tables.
+const CATALOG_ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -47,10 +51,7 @@ pub struct Args {
 /// How a job is to be run.
 pub struct Options {
     pub bounded: bool,
-    pub lanes: usize,
-    pub memory: usize,
     pub mode: Mode,
-    pub encryption: Encryption,
 }
 
 impl Args {
@@ -78,12 +79,10 @@ pub fn run(args: Args) -> Result<u8> {
     };
     let options = Options {
         bounded: args.bounded,
-        lanes: job.settings.parallelism.unwrap_or_else(cores),
-        memory: job.memory(),
         mode,
-        encryption: job.settings.encryption.clone(),
     };
     let runtime = super::runtime()?;
+    runtime.block_on(fits_the_catalog(&job))?;
     let reporter = Reporter::new(&job);
     serve(&runtime, args.http.as_deref(), &reporter)?;
     let waker = Waker::default();
@@ -119,7 +118,21 @@ pub fn run(args: Args) -> Result<u8> {
     Ok(0)
 }
 
-pub fn cores() -> usize {
+/// Refuses a job whose tables do not fit those of the catalog, before anything is read or written. A catalog that does not answer holds
+/// nobody back: the keeper asks it again, and says so.
+async fn fits_the_catalog(job: &Job) -> Result<()> {
+    let wanted = job.definitions();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let catalog = GlueCatalog::default();
+    match tokio::time::timeout(CATALOG_ANSWERS_WITHIN, inspect(&catalog, &wanted)).await {
+        Ok(Ok(found)) => misfits(&wanted, &found).map_or(Ok(()), Err),
+        Ok(Err(_)) | Err(_) => Ok(()),
+    }
+}
+
+fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
@@ -135,12 +148,10 @@ pub fn work(
 ) -> Result<Finish> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let me = Owner::this_process();
-    let checkpoints = crate::store::open_with(&job.settings.checkpoint_dir, &options.encryption)?;
-    let store = EpochStore::new(checkpoints, job.settings.name.clone());
+    let store = job.epochs()?;
     let outside: Arc<dyn Connections> = Arc::new(Outside::new(
-        &job.settings.name,
-        job.sources(),
-        options,
+        job,
+        options.bounded,
         &me,
         waker.clone(),
         runtime.handle().clone(),
@@ -184,11 +195,11 @@ pub fn work(
             tables: job.tables.clone(),
             letters: job.letters.clone(),
             clock: Arc::clone(&clock),
-            lanes: options.lanes,
+            lanes: job.settings.parallelism.unwrap_or_else(cores),
             max_future_ms: millis(job.settings.max_future),
             idle_timeout_ms: job.settings.idle_timeout.map_or(0, millis),
             max_drift_ms: millis(job.settings.max_drift),
-            sink_memory: options.memory / 10,
+            sink_memory: job.memory() / 10,
             allow_dropped_state: job.settings.allow_dropped_state,
             waker: waker.clone(),
         },
