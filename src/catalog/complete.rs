@@ -48,6 +48,11 @@ impl Rule {
         })
     }
 
+    /// Whether a partition is incomplete for some time behind its first file.
+    pub fn waits(&self) -> bool {
+        self.delay_ms > 0 || matches!(self.trigger, Trigger::PartitionTime(_))
+    }
+
     /// Whether the time of the partition in this folder has come, whose first file was published at `first_ms`. Fails where its time cannot be
     /// read from the folder's name.
     pub fn has_come(

@@ -36,6 +36,15 @@ impl Duties {
         !self.crawlers.is_empty() || tables.any(|duty| duty.registered.is_some())
     }
 
+    /// Whether the job knows of a table when a partition of it is complete.
+    pub fn tell_complete(&self, table: &str) -> bool {
+        let rule = self
+            .tables
+            .get(table)
+            .and_then(|duty| duty.terms.complete.as_ref());
+        rule.is_some_and(Rule::waits)
+    }
+
     /// One more table for a crawler.
     fn crawl(&mut self, job: Job<'_>, spec: &TableSpec, name: &str) -> Result<()> {
         let glue = &job.settings.glue;

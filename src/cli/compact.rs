@@ -5,8 +5,9 @@ mod progress;
 use super::job::{Job, override_of};
 use crate::catalog::Catalog;
 use crate::catalog::glue::GlueCatalog;
+use crate::catalog::keeper::Duties;
 use crate::clock::{Clock, SystemClock, sleeper};
-use crate::epoch::{EpochStore, KillAt, Owner};
+use crate::epoch::{KillAt, Owner};
 use crate::error::{Error, Result};
 use crate::lake::compact::{
     Compaction, Options, Registration, Report, Sort, Subject, Writer, report,
@@ -121,6 +122,7 @@ fn of_job(args: &Args, job: &Job, runtime: &tokio::runtime::Runtime) -> Result<V
     };
     let tables: Vec<&TableSpec> = job.tables.iter().filter(files).collect();
     args.check_tables(tables.iter().map(|table| table.name.as_str()))?;
+    let duties = Duties::of(job.judged(), &job.registered)?;
     let mut lakes: BTreeMap<String, Compaction> = BTreeMap::new();
     for table in tables.into_iter().filter(|table| args.wants(&table.name)) {
         let (url, folder) = sink::folder(table)?;
@@ -131,7 +133,7 @@ fn of_job(args: &Args, job: &Job, runtime: &tokio::runtime::Runtime) -> Result<V
             folder,
             sort: args.sort_of(declared.map(Arc::as_ref)),
             registered: registration(job, &table.name),
-            tells_complete: false,
+            tells_complete: duties.tell_complete(&table.name),
         };
         // `./lake` and `lake` are one.
         let key = format!("{} {}", lake.store, lake.path);
@@ -139,7 +141,7 @@ fn of_job(args: &Args, job: &Job, runtime: &tokio::runtime::Runtime) -> Result<V
             Some(compaction) => compaction,
             None => Compaction {
                 writer: Some(Writer {
-                    store: epochs(job)?,
+                    store: job.epochs()?,
                     tables: job.tables.clone(),
                     may_be_new: args.offline,
                 }),
@@ -174,14 +176,9 @@ fn registration(job: &Job, table: &str) -> Option<Registration> {
     })
 }
 
-fn epochs(job: &Job) -> Result<EpochStore> {
-    let folder = store::open(&job.settings.checkpoint_dir)?;
-    Ok(EpochStore::new(folder, job.settings.name.clone()))
-}
-
 /// Who promises too much is told so.
 async fn expect_stopped(job: &Job) -> Result<()> {
-    let Some(latest) = epochs(job)?.latest().await? else {
+    let Some(latest) = job.epochs()?.latest().await? else {
         return Ok(());
     };
     let silent_ms = SystemClock.now_ms() - latest.committed_at_ms;

@@ -17,8 +17,8 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// By table, the folders of the partitions that the latest epoch makes visible, which the next start publishes again, and of those
-    /// that have rows in files still open.
+    /// By table, the folders of the partitions that the latest epoch makes visible, which the next start publishes again, of those
+    /// that have rows in files still open, and of those that the job waits for to be complete.
     pub async fn open_partitions(&self) -> Result<BTreeMap<String, BTreeSet<String>>> {
         let mut latest = self.latest().await?;
         for _ in 1..ATTEMPTS {
@@ -63,6 +63,9 @@ impl Writer {
                 continue;
             };
             let partitions = open.entry(table.name.clone()).or_default();
+            if let Some(owed) = latest.catalog.tables.get(&table.name) {
+                partitions.extend(owed.incomplete.keys().cloned());
+            }
             for token in &sink.tokens {
                 let folder = token.name.rsplit_once('/').map_or("", |(folder, _)| folder);
                 partitions.insert(folder.to_string());

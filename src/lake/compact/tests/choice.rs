@@ -3,6 +3,7 @@
 use super::super::*;
 use super::world::*;
 use crate::catalog::Partition;
+use crate::catalog::owed::OwedTable;
 use crate::epoch::{CarriedRef, Checkpoint, EpochStore, Ledger, SinkState, VERSION};
 use crate::sink::Token;
 use crate::sql::Options as TableOptions;
@@ -127,6 +128,29 @@ async fn what_the_latest_epoch_names_or_carries_is_left_alone() {
             "t/dt=b: the job is still writing it"
         ]
     );
+}
+
+#[tokio::test]
+async fn what_the_job_waits_for_to_be_complete_is_left_alone() {
+    let world = lake();
+    let mut compaction = world.compaction();
+    let writer = writer(&world);
+    commit(&writer.store, 1, "dt=c", "c").await;
+    let mut next = writer.store.latest().await.unwrap().unwrap();
+    next.epoch = 2;
+    let incomplete = BTreeMap::from([("dt=b".to_string(), 0)]);
+    next.catalog.tables = BTreeMap::from([(
+        "t".to_string(),
+        OwedTable {
+            incomplete,
+            ..OwedTable::default()
+        },
+    )]);
+    writer.store.commit(&next).await.unwrap();
+    compaction.writer = Some(writer);
+    let (files, log) = compacted(&world, compaction).await;
+    assert_eq!(files, [1, 3, 3]);
+    assert!(log[0].starts_with("t/dt=b: "), "{log:?}");
 }
 
 #[tokio::test]
