@@ -28,7 +28,7 @@ SERVERS = ROOT / "infra" / "servers"
 LEFT_OUT = 77
 
 
-def until(fact, seconds, what):
+def until(fact, seconds, what, pause=0.05):
     """Asks again until `fact` gives something true, and returns it; says what it waited for when it never does."""
     end = time.monotonic() + seconds
     while True:
@@ -37,7 +37,7 @@ def until(fact, seconds, what):
             return found
         if time.monotonic() > end:
             raise TimeoutError(f"waited {seconds} s in vain for {what}")
-        time.sleep(0.05)
+        time.sleep(pause)
 
 
 class Process:
