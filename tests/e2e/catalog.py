@@ -183,6 +183,7 @@ def projected(stage):
     asked = "'tributary.glue.projection.enabled' = 'true', 'tributary.glue.projection.dt.range' = '2024-01-01,NOW'"
     job = stage.job("projected.sql", changes=[("/vitals_1m', 'format' = 'parquet'", f"/vitals_1m', 'format' = 'parquet', {asked}")])
     emergency.run_to_end(stage, scene.place, what, job=job, options=scene.options)
+    local = lake.localised(scene.place["LAKE"], stage.env, stage.work)
     scene.check_definition(what, "vitals_1m", COLUMNS["vitals_1m"], HOURS)
     wanted = {"projection.enabled": "true", "projection.dt.type": "date", "projection.dt.format": "yyyy-MM-dd", "projection.dt.range": "2024-01-01,NOW",
               "projection.hour.type": "integer", "projection.hour.range": "0,23", "projection.hour.digits": "2"}
@@ -193,6 +194,9 @@ def projected(stage):
     leads = {values: template.replace("${dt}", values[0]).replace("${hour}", f"{int(values[1]):02}") for values in folders}
     stage.check(f"{what}: they lead to each of {len(folders)} folders", folders and leads == folders, f"{leads}\n{folders}")
     stage.check(f"{what}: no partition is registered, since Athena would not look at it", not scene.registered("vitals_1m"))
+    files = duckdb.sql(f"SELECT count(*) AS seen FROM {lake.scan(local, 'vitals_1m')}").fetchall()[0][0]
+    query = stage.tributary("query", "SELECT count(*) AS seen FROM vitals_1m", "--catalog", "glue", "--database", "projected", "--format", "json", env=scene.place)
+    stage.check(f"{what}: tributary query finds {files} rows by it", query.wait(60) == 0 and f'{{"seen":{files}}}' in query.log().replace(" ", ""), query.tail())
     scene.check_whole(f"{what}: the other tables", [table for table in KEYS if table != "vitals_1m"])
 
 
@@ -203,7 +207,7 @@ def away(stage):
     emergency.generate(stage, "--count", "30000", "--seed", "64", "--malformed", "0.002")
     expected = emergency.expected_of(stage)
     job = stage.job("away.sql", rolling=("patient_data", "vitals_1m"), changes=MINUTES)
-    # From the first request on, and in the middle: behind the first tables and partitions.
+    # From the first request on, and in the middle: behind the database, its six tables and the partitions of some.
     for number, (trouble, name, after) in enumerate((("hanging_up", "away from the beginning", 0), ("hanging_up", "away in the middle", 9),
                                                      ("throttled", "throttling", 7), ("failing", "answering 500", 8),
                                                      ("failing_afterwards", "answering 500 to what it does", 3))):
@@ -239,6 +243,8 @@ def troubled(stage, scene, job, expected, trouble, what, after):
     run.send(signal.SIGTERM)
     code = run.wait(60)
     stage.check(f"{what}: SIGTERM ends it well", code == 0, f"exit code {code}\n{run.tail()}")
+    words = [run.log().count(text) for text in ("the catalog does not answer: the data flows on", "the catalog answers again")]
+    stage.check(f"{what}: one warning, and a word when it is back", words == [1, 1], f"{words}\n{run.tail(25)}")
     emergency.run_to_end(stage, scene.place, what, job=job, options=scene.options)
     scene.check_whole(what)
     scene.check_counts(what)
@@ -280,7 +286,7 @@ def changed(stage):
     scene = Scene(stage, "changed")
     readings = [{"id": 1, "pulse": 71.5, "note": "calm", "dt": "2024-03-01", "station": "a"}, {"id": 2, "pulse": 82.0, "note": None, "dt": "2024-03-02", "station": "b"}]
 
-    def run(name, columns, select, keys, first):
+    def written(name, columns, select, keys, first):
         """The job in a new form, with rows of its own, into the same lake and the same database."""
         folder = stage.work / f"changed-{name}"
         (folder / "input").mkdir(parents=True)
@@ -292,29 +298,40 @@ WITH ('connector' = 'filesystem', 'path' = '{folder}/input', 'format' = 'json');
 CREATE TABLE readings ({columns}) PARTITIONED BY ({keys}) WITH ('connector' = 'filesystem', 'path' = '${{LAKE}}/readings', 'format' = 'parquet');
 INSERT INTO readings SELECT {select} FROM incoming;
 """)
+        return job
+
+    def check(job):
+        process = stage.tributary("check", job, "--catalog", *scene.options, env=scene.place)
+        return process, process.wait(60)
+
+    def run(job):
         process = stage.run_job(job, scene.place, "--bounded", *scene.options)
         return process, process.wait(60)
 
-    def runs(*form):
-        process, code = run(*form)
+    def runs(*form, becomes):
+        job = written(*form)
+        checked, code = check(job)
+        stage.check(f"{form[0]}: check says that the table {becomes}", code == 0 and f"changed.readings {becomes}" in checked.log(), f"exit code {code}\n{checked.tail()}")
+        process, code = run(job)
         stage.check(f"{form[0]}: it runs", code == 0, f"exit code {code}\n{process.tail()}")
 
     def refused(*form, says):
         before = (lake.files(scene.place["LAKE"] + "/readings", stage.env), scene.glue.tables("changed"), scene.registered("readings"))
-        process, code = run(*form)
+        job = written(*form)
+        for command, (process, code) in (("check", check(job)), ("run", run(job))):
+            unsaid = [word for word in says if word not in process.log()]
+            stage.check(f"{form[0]}: {command} refuses it, and shows the difference", code == 2 and not unsaid, f"exit code {code}, it does not say {unsaid}\n{process.tail()}")
         after = (lake.files(scene.place["LAKE"] + "/readings", stage.env), scene.glue.tables("changed"), scene.registered("readings"))
-        unsaid = [word for word in says if word not in process.log()]
-        stage.check(f"{form[0]}: refused, and the difference is shown", code == 2 and not unsaid, f"exit code {code}, it does not say {unsaid}\n{process.tail()}")
         stage.check(f"{form[0]}: nothing is written, nothing is changed", before == after)
 
-    runs("at first", "id INT, pulse DOUBLE, dt STRING", "id, pulse, dt", "dt", 0)
+    runs("at first", "id INT, pulse DOUBLE, dt STRING", "id, pulse, dt", "dt", 0, becomes="would be created")
     scene.check_definition("at first", "readings", {"id": "int", "pulse": "double"}, {"dt": "string"})
     # Somebody else's property has to survive.
     table = scene.glue.table("changed", "readings")
     kept = {key: table[key] for key in ("Name", "TableType", "PartitionKeys", "StorageDescriptor")}
     scene.glue.call("UpdateTable", DatabaseName="changed", TableInput={**kept, "Parameters": {**table["Parameters"], "owner.team": "vitals"}, "Description": "by hand"})
 
-    runs("a column added", "id INT, pulse DOUBLE, note STRING, dt STRING", "id, pulse, note, dt", "dt", 10)
+    runs("a column added", "id INT, pulse DOUBLE, note STRING, dt STRING", "id, pulse, note, dt", "dt", 10, becomes="would be changed: column note: added as string")
     scene.check_definition("a column added", "readings", {"id": "int", "pulse": "double", "note": "string"}, {"dt": "string"})
     table = scene.glue.table("changed", "readings")
     stage.check("a column added: what others wrote into the definition is kept", table["Parameters"].get("owner.team") == "vitals" and table.get("Description") == "by hand", table)
@@ -326,7 +343,7 @@ INSERT INTO readings SELECT {select} FROM incoming;
     refused("two types changed", "id BIGINT, pulse FLOAT, note STRING, dt STRING", "CAST(id AS BIGINT), CAST(pulse AS FLOAT), note, dt", "dt", 20,
             says=("readings", "column id", "int", "bigint", "column pulse", "double", "float"))
     refused("other partition keys", "id INT, pulse DOUBLE, note STRING, station STRING", "id, pulse, note, station", "station", 20, says=("readings", "partition", "dt", "station"))
-    runs("as before", "id INT, pulse DOUBLE, note STRING, dt STRING", "id, pulse, note, dt", "dt", 30)
+    runs("as before", "id INT, pulse DOUBLE, note STRING, dt STRING", "id, pulse, note, dt", "dt", 30, becomes="is as the job has it")
     scene.check_whole("as before", ["readings"])
     stage.check("as before: Trino counts 6 rows", scene.trino.rows("SELECT count(*), count(note) FROM readings") == [(6, 2)])
 

@@ -1,7 +1,7 @@
 """Stands between a job and Glue, lets every request pass, and makes trouble when it is told to. It remembers what it saw.
 
     proxy = GlueProxy(env["AWS_ENDPOINT_URL_GLUE"])
-    proxy.make("throttled", after=3)      # lets three requests pass, and then none
+    proxy.make("throttled", after=3)      # lets three changes pass, and then nothing
     proxy.heal()
     proxy.partitions_created()
 """
@@ -50,7 +50,8 @@ class GlueProxy:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def make(self, trouble, after):
-        """From the request behind so many on, each meets this trouble: hanging_up, throttled, failing or failing_afterwards."""
+        """Behind so many requests that change something, every request meets this trouble: hanging_up, throttled, failing or
+        failing_afterwards. Looks are not counted, for how often a job looks is its own affair."""
         with self.lock:
             self.trouble, self.spared = getattr(self, trouble), after
 
@@ -85,16 +86,18 @@ class GlueProxy:
 
     def handle(self, handler):
         body = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
+        action = handler.headers["X-Amz-Target"].split(".")[-1]
         with self.lock:
             trouble = None if self.spared else self.trouble
-            self.spared = max(self.spared - 1, 0)
+            if not action.startswith("Get"):
+                self.spared = max(self.spared - 1, 0)
         if trouble:
             status, answer = trouble(handler, body)
         else:
             status, answer = self.forward(handler, body)
             respond(handler, status, answer)
         with self.lock:
-            self.seen.append(Call(handler.headers["X-Amz-Target"].split(".")[-1], json.loads(body or b"{}"), status, answer, trouble is None))
+            self.seen.append(Call(action, json.loads(body or b"{}"), status, answer, trouble is None))
 
     def forward(self, handler, body):
         connection = http.client.HTTPConnection(self.target.hostname, self.target.port, timeout=30)
