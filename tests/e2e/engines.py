@@ -74,11 +74,13 @@ def aggregates(path, kind):
 
 
 def filters(files, paths):
-    """A condition on a column of each type, within a ROW where there is one: Trino skips pages and row groups by it, so wrong statistics in
+    """A condition on a column of each type, and on each field of a ROW: Trino skips pages and row groups by it, so wrong statistics in
     a file would show. It is never IS NULL: Trino 368 fails with it where a column holds nothing but NULL (trinodb/trino#9424)."""
-    chosen = {kind: path for path, kind in sorted(paths, key=lambda leaf: "." in leaf[0]) if kind not in (*WITHOUT_ORDER, "boolean", "blob")}
-    middles = files.aggregate(", ".join(f"quantile_disc({path}, 0.5)" for path in chosen.values())).fetchall()[0]
-    return [f"{path} {'=' if kind == 'varchar' else '>'} {literal(middle)}" for (kind, path), middle in zip(chosen.items(), middles) if middle is not None]
+    fit = [(path, kind) for path, kind in paths if kind not in (*WITHOUT_ORDER, "boolean", "blob")]
+    by_kind = {kind: path for path, kind in fit if "." not in path}
+    chosen = [(path, kind) for path, kind in fit if "." in path or by_kind[kind] == path]
+    middles = files.aggregate(", ".join(f"quantile_disc({path}, 0.5)" for path, _ in chosen)).fetchall()[0]
+    return [f"{path} {'=' if kind == 'varchar' else '>'} {literal(middle)}" for (path, kind), middle in zip(chosen, middles) if middle is not None]
 
 
 def differences(trino, files, name, questions, conditions):
