@@ -57,6 +57,11 @@ class Counting(threading.Thread):
             before, self.looks = rows, self.looks + 1
             self.seen[rows] += 1
 
+    def look(self):
+        """Waits for a count that has begun after this call; the one under way may have begun before."""
+        enough = self.looks + 2
+        until(lambda: self.looks >= enough or self.problems, 120, "Trino to count")
+
     def finish(self):
         self.ended.set()
         self.join()
@@ -116,20 +121,27 @@ def registered(stage, rnd):
     before = scene.files()
     stage.check(f"{sum(before.values())} small files in {len(before)} partitions", sum(before.values()) >= FILES, before)
     glue, trino = Glue(stage.env["AWS_ENDPOINT_URL_GLUE"]), Trino(stage.env["TRINO_URL"], DATABASE)
-    home = {values: partition["StorageDescriptor"]["Location"] for values, partition in glue.partitions(DATABASE, TABLE).items()}
+
+    def locations():
+        return {values: partition["StorageDescriptor"]["Location"] for values, partition in glue.partitions(DATABASE, TABLE).items()}
+
+    home = locations()
 
     run = scene.compact("--dry-run")
     stage.check("a dry run shows the table and changes nothing", run.wait(60) == 0 and TABLE in run.log() and scene.files() == before, run.tail())
 
     counting = Counting(trino)
     counting.start()
-    until(lambda: counting.looks or counting.problems, 120, "the first count")
+    counting.look()
     for step in STEPS:
         run = scene.compact(kill_at=step)
         run.wait(120)
         if f"ending at {step}" not in run.log():
             stage.check(f"it dies {step}", False, run.tail())
+        counting.look()
         if step == "after-moved":
+            aside = [place for place in locations().values() if "/_tributary/compacted/" in place]
+            stage.check(f"the catalog leads {len(aside)} partitions aside", len(aside) == HOURS, locations())
             # Rows that come while the catalog leads aside.
             for hour in (3, 4):
                 scene.file(hour, ROWS)
@@ -162,8 +174,7 @@ def registered(stage, rnd):
     counting.finish()
     stage.check(f"Trino counted {counting.looks} times: {dict(counting.seen)}", not counting.problems and last, counting.problems)
     scene.check_end("registered")
-    there = {values: partition["StorageDescriptor"]["Location"] for values, partition in glue.partitions(DATABASE, TABLE).items()}
-    stage.check("every partition lies where it did", home.items() <= there.items(), there)
+    stage.check("every partition lies where it did", home.items() <= locations().items(), locations())
     audit = stage.tributary("audit", scene.job, env=scene.place)
     stage.check("the job's books balance, and it starts again", audit.wait(30) == 0, audit.tail())
     scene.ingest()
