@@ -38,6 +38,12 @@ class GlueProxy:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
+            def handle(self):
+                try:
+                    super().handle()
+                except ConnectionError:
+                    pass  # a job that is killed leaves its connections open
+
             def do_POST(self):
                 proxy.handle(self)
 
@@ -142,8 +148,11 @@ class GlueProxy:
 
 def respond(handler, status, answer):
     body = json.dumps(answer).encode()
-    handler.send_response(status)
-    handler.send_header("Content-Type", "application/x-amz-json-1.1")
-    handler.send_header("Content-Length", str(len(body)))
-    handler.end_headers()
-    handler.wfile.write(body)
+    try:
+        handler.send_response(status)
+        handler.send_header("Content-Type", "application/x-amz-json-1.1")
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+    except ConnectionError:
+        handler.close_connection = True  # who asked was killed
