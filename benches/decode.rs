@@ -1,147 +1,372 @@
-//! How fast records become columns: `cargo bench --bench decode`. One thread; the best of several rounds, because other
-//! processes can only make a round slower.
+//! How fast JSON becomes columns, beside arrow-json, on records of many shapes: `cargo bench --profile release --bench decode [-- NAME]`.
+//! One thread; the two take turns, and of each the best round counts, because other processes can only make a round slower.
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::json::ReaderBuilder;
 use std::fmt::Write;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tributary::decode::Decoder;
 use tributary::source::Records;
-use tributary::sql::{Column, ColumnKind, OptionValue, Options, Place, Table};
+use tributary::sql::{Column, ColumnKind, Options, Place, Table};
 
-const RECORDS: usize = 20_000;
-const ROUNDS: usize = 15;
+/// About so many bytes are decoded in a round, as one batch.
+const BYTES: usize = 6 << 20;
+const ROUNDS: usize = 9;
+
+/// Writes the JSON text of a value.
+type Write1 = fn(&mut fastrand::Rng, &mut String);
+
+struct Shape {
+    name: &'static str,
+    fields: Vec<(String, DataType, Write1)>,
+    /// Columns that the job uses; all of them where there are none.
+    used: Vec<usize>,
+    /// How many of a hundred fields are there.
+    present: u32,
+    shuffled: bool,
+}
 
 fn main() {
-    let records = patient_records();
-    let schema = patient_schema();
-    let bytes = records.byte_size();
-    println!("{RECORDS} patient records of {} bytes", bytes / RECORDS);
-
-    let mut all = decoder(&schema);
-    report("all columns", bytes, || {
-        let decoded = all.decode(&records).expect("no option asks to fail");
-        assert_eq!(decoded.batch.num_rows(), RECORDS);
-        black_box(decoded);
-    });
-    let few: SchemaRef = Arc::new(schema.project(&[1, 2]).expect("two of its columns"));
-    let mut two = decoder(&few);
-    report("patient_id and heart_rate only", bytes, || {
-        black_box(two.decode(&records).expect("no option asks to fail"));
-    });
-
-    let mut lines = Vec::with_capacity(bytes + RECORDS);
-    for at in 0..records.len() {
-        lines.extend_from_slice(records.values.get(at));
-        lines.push(b'\n');
+    println!("| records | bytes each | M records/s | MB/s | arrow-json, M records/s | ratio |");
+    println!("|---|---:|---:|---:|---:|---:|");
+    let wanted = std::env::args()
+        .skip(1)
+        .find(|argument| !argument.starts_with('-'));
+    let wanted = wanted.unwrap_or_default();
+    for shape in shapes().iter().filter(|shape| shape.name.contains(&wanted)) {
+        shape.measure();
     }
-    report("arrow-json, all columns", bytes, || {
-        let builder = arrow::json::ReaderBuilder::new(schema.clone()).with_batch_size(RECORDS);
-        let mut decoder = builder
-            .build_decoder()
-            .expect("types that arrow-json knows");
-        decoder.decode(&lines).expect("good records");
-        let batch = decoder.flush().expect("good records").expect("some rows");
-        assert_eq!(batch.num_rows(), RECORDS);
-        black_box(batch);
-    });
 }
 
-fn report(what: &str, bytes: usize, mut round: impl FnMut()) {
-    round();
-    let mut best = Duration::MAX;
-    for _ in 0..ROUNDS {
-        let start = Instant::now();
-        round();
-        best = best.min(start.elapsed());
+impl Shape {
+    fn new(name: &'static str, fields: Vec<(String, DataType, Write1)>) -> Shape {
+        Shape {
+            name,
+            fields,
+            used: Vec::new(),
+            present: 100,
+            shuffled: false,
+        }
     }
-    let seconds = best.as_secs_f64();
-    let records = RECORDS as f64 / seconds / 1e6;
-    println!(
-        "{what:32} {records:6.2} M records/s {:8.0} MB/s",
-        bytes as f64 / seconds / 1e6
-    );
+
+    fn measure(&self) {
+        let records = self.records();
+        let schema = self.schema();
+        let (count, bytes) = (records.len(), records.byte_size());
+        let mut lines = Vec::with_capacity(bytes + count);
+        for at in 0..count {
+            lines.extend_from_slice(records.values.get(at));
+            lines.push(b'\n');
+        }
+        let mut ours = self.decoder(&schema);
+        let decoded = ours.decode(&records).expect("no option asks to fail");
+        let expected = by_arrow(&schema, &lines, count);
+        assert_eq!(decoded.batch, expected, "{}: both must agree", self.name);
+        let (mut best, mut best_of_arrow) = (Duration::MAX, Duration::MAX);
+        for _ in 0..ROUNDS {
+            best = best.min(timed(|| {
+                black_box(ours.decode(&records).expect("no option asks to fail"));
+            }));
+            best_of_arrow = best_of_arrow.min(timed(|| {
+                black_box(by_arrow(&schema, &lines, count));
+            }));
+        }
+        let rate = |time: Duration| count as f64 / time.as_secs_f64() / 1e6;
+        println!(
+            "| {} | {} | {:.2} | {:.0} | {:.2} | {:.1} |",
+            self.name,
+            bytes / count,
+            rate(best),
+            bytes as f64 / best.as_secs_f64() / 1e6,
+            rate(best_of_arrow),
+            best_of_arrow.as_secs_f64() / best.as_secs_f64(),
+        );
+    }
+
+    fn records(&self) -> Records {
+        let mut random = fastrand::Rng::with_seed(1);
+        let mut records = Records::default();
+        let mut text = String::new();
+        let mut order: Vec<usize> = (0..self.fields.len()).collect();
+        while records.byte_size() < BYTES {
+            if self.shuffled {
+                random.shuffle(&mut order);
+            }
+            text.clear();
+            text.push('{');
+            for &at in &order {
+                if random.u32(0..100) >= self.present {
+                    continue;
+                }
+                let (name, _, write) = &self.fields[at];
+                let comma = if text.len() > 1 { ", " } else { "" };
+                write!(text, "{comma}\"{name}\": ").expect("a String takes everything");
+                write(&mut random, &mut text);
+            }
+            text.push('}');
+            records.push(records.len() as i64, 0, None, Some(text.as_bytes()));
+        }
+        records
+    }
+
+    fn schema(&self) -> SchemaRef {
+        let field = |at: usize| {
+            let (name, data_type, _) = &self.fields[at];
+            Field::new(name, data_type.clone(), true)
+        };
+        let all: Vec<usize> = (0..self.fields.len()).collect();
+        let used = if self.used.is_empty() {
+            &all
+        } else {
+            &self.used
+        };
+        Arc::new(Schema::new(
+            used.iter().map(|at| field(*at)).collect::<Vec<_>>(),
+        ))
+    }
+
+    fn decoder(&self, schema: &SchemaRef) -> Box<dyn Decoder> {
+        let place = Place::default();
+        let column = |(name, data_type, _): &(String, DataType, Write1)| Column {
+            name: name.clone(),
+            kind: ColumnKind::Physical {
+                data_type: data_type.clone(),
+                not_null: false,
+            },
+            comment: None,
+            place,
+        };
+        let table = Table {
+            name: "t".to_owned(),
+            columns: self.fields.iter().map(column).collect(),
+            watermark: None,
+            primary_key: Vec::new(),
+            partitioned_by: Vec::new(),
+            options: Options::of([
+                ("format", "json"),
+                ("json.timestamp-format.standard", "ISO-8601"),
+            ]),
+            comment: None,
+            place,
+        };
+        let required = vec![false; schema.fields().len()];
+        tributary::decode::open(&table, schema.clone(), &required).expect("the options are right")
+    }
 }
 
-/// Records like those of the emergency job, in the order and with the spaces that Python writes.
-fn patient_records() -> Records {
-    let mut random = fastrand::Rng::with_seed(1);
-    let mut records = Records::default();
-    let mut text = String::new();
-    for at in 0..RECORDS {
-        text.clear();
-        let id = uuid::Builder::from_random_bytes(random.u128(..).to_ne_bytes()).into_uuid();
-        let kind = if at % 2 == 0 { "IOS" } else { "ANDROID" };
-        let (patient, heart_rate) = (random.u32(0..10_000), random.u32(50..200));
-        let (oxygen, vo2) = (80.0 + 20.0 * random.f64(), 15.0 + 35.0 * random.f64());
-        let (latitude, longitude) = (51.5 + random.f64() / 10.0, -0.1 + random.f64() / 10.0);
-        let alert = random.u8(0..10) == 0;
-        let (second, micros) = (at / 100 % 60, at % 100 * 10_000);
-        write!(
-            text,
-            r#"{{"id": "{id}", "patient_id": "{kind}-{patient}", "heart_rate": {heart_rate}, "oxygen_saturation": {oxygen}, "vo2_max": {vo2}, "location": {{"latitude": {latitude}, "longitude": {longitude}}}, "emergency_alert": {alert}, "timestamp": "2024-03-01T00:00:{second:02}.{micros:06}"}}"#
-        )
-        .expect("a String takes everything");
-        records.push(at as i64, 0, None, Some(text.as_bytes()));
-    }
-    records
+fn timed(work: impl FnOnce()) -> Duration {
+    let start = Instant::now();
+    work();
+    start.elapsed()
 }
 
-fn patient_schema() -> SchemaRef {
-    let field = |name: &str, data_type| Field::new(name, data_type, true);
-    let place = ["latitude", "longitude"].map(|name| field(name, DataType::Float64));
-    Arc::new(Schema::new(vec![
-        field("id", DataType::Utf8),
-        field("patient_id", DataType::Utf8),
-        field("heart_rate", DataType::Int32),
-        field("oxygen_saturation", DataType::Float64),
-        field("vo2_max", DataType::Float64),
-        field("location", DataType::Struct(place.to_vec().into())),
-        field("emergency_alert", DataType::Boolean),
-        field(
+fn by_arrow(schema: &SchemaRef, lines: &[u8], count: usize) -> arrow::array::RecordBatch {
+    let builder = ReaderBuilder::new(schema.clone()).with_batch_size(count);
+    let mut decoder = builder
+        .build_decoder()
+        .expect("types that arrow-json knows");
+    decoder.decode(lines).expect("good records");
+    decoder.flush().expect("good records").expect("some rows")
+}
+
+fn shapes() -> Vec<Shape> {
+    let many = |count: usize, write: Write1, data_type: DataType| {
+        let field = |at: usize| (format!("column_{at}"), data_type.clone(), write);
+        (0..count).map(field).collect::<Vec<_>>()
+    };
+    let named = |fields: Vec<(&str, DataType, Write1)>| {
+        let fields = fields.into_iter();
+        fields
+            .map(|(name, data_type, write)| (name.to_owned(), data_type, write))
+            .collect()
+    };
+    let mixed = || {
+        let mut fields = many(10, word, DataType::Utf8);
+        fields
+            .extend((10..20).map(|at| (format!("column_{at}"), DataType::Int64, whole as Write1)));
+        fields.extend(
+            (20..30).map(|at| (format!("column_{at}"), DataType::Float64, double as Write1)),
+        );
+        fields
+    };
+    vec![
+        Shape::new("patient readings", patient()),
+        Shape {
+            used: vec![1, 2],
+            ..Shape::new("patient readings, 2 of 8 columns", patient())
+        },
+        Shape::new(
+            "small",
+            named(vec![
+                ("k", DataType::Utf8, word),
+                ("n", DataType::Int64, whole),
+                ("ok", DataType::Boolean, truth),
+            ]),
+        ),
+        Shape::new("wide: 200 whole numbers", many(200, whole, DataType::Int64)),
+        Shape::new("30 columns of three types", mixed()),
+        Shape {
+            used: vec![3, 17],
+            ..Shape::new("30 fields, 2 of them used", mixed())
+        },
+        Shape {
+            shuffled: true,
+            ..Shape::new("30 columns, in any order", mixed())
+        },
+        Shape {
+            present: 20,
+            ..Shape::new("30 columns, a fifth of them there", mixed())
+        },
+        Shape::new("doubles of 17 digits", many(12, double, DataType::Float64)),
+        Shape::new("long texts", many(2, long_text, DataType::Utf8)),
+        Shape::new("texts with escapes", many(6, escaped, DataType::Utf8)),
+        Shape::new(
+            "times",
+            many(6, time, DataType::Timestamp(TimeUnit::Microsecond, None)),
+        ),
+        Shape::new(
+            "arrays",
+            many(
+                3,
+                array,
+                DataType::List(Arc::new(Field::new("item", DataType::Int64, true))),
+            ),
+        ),
+        Shape::new(
+            "rows in rows",
+            named(vec![("outer", nested_type(4), nested)]),
+        ),
+    ]
+}
+
+/// Records like those of the emergency job, in the order and with the blanks that Python writes.
+fn patient() -> Vec<(String, DataType, Write1)> {
+    let place = ["latitude", "longitude"].map(|name| Field::new(name, DataType::Float64, true));
+    let fields: [(&str, DataType, Write1); 8] = [
+        ("id", DataType::Utf8, |random, out| {
+            let id = uuid::Builder::from_random_bytes(random.u128(..).to_ne_bytes()).into_uuid();
+            write!(out, "\"{id}\"").expect("a String takes everything");
+        }),
+        ("patient_id", DataType::Utf8, |random, out| {
+            let kind = if random.bool() { "IOS" } else { "ANDROID" };
+            write!(out, "\"{kind}-{}\"", random.u32(0..10_000)).expect("a String takes everything");
+        }),
+        ("heart_rate", DataType::Int32, |random, out| {
+            write!(out, "{}", random.u32(50..200)).expect("a String takes everything");
+        }),
+        ("oxygen_saturation", DataType::Float64, |random, out| {
+            write!(out, "{}", 80.0 + 20.0 * random.f64()).expect("a String takes everything");
+        }),
+        ("vo2_max", DataType::Float64, |random, out| {
+            write!(out, "{}", 15.0 + 35.0 * random.f64()).expect("a String takes everything");
+        }),
+        (
+            "location",
+            DataType::Struct(place.to_vec().into()),
+            |random, out| {
+                let (latitude, longitude) =
+                    (51.5 + random.f64() / 10.0, -0.1 + random.f64() / 10.0);
+                write!(
+                    out,
+                    "{{\"latitude\": {latitude}, \"longitude\": {longitude}}}"
+                )
+                .expect("a String takes everything");
+            },
+        ),
+        ("emergency_alert", DataType::Boolean, |random, out| {
+            out.push_str(if random.u8(0..10) == 0 {
+                "true"
+            } else {
+                "false"
+            });
+        }),
+        (
             "timestamp",
             DataType::Timestamp(TimeUnit::Microsecond, None),
+            time,
         ),
-    ]))
+    ];
+    fields
+        .map(|(name, data_type, write)| (name.to_owned(), data_type, write))
+        .into()
 }
 
-fn decoder(schema: &SchemaRef) -> Box<dyn tributary::decode::Decoder> {
-    let place = Place::default();
-    let columns = patient_schema();
-    let column = |field: &Arc<Field>| Column {
-        name: field.name().clone(),
-        kind: ColumnKind::Physical {
-            data_type: field.data_type().clone(),
-            not_null: false,
-        },
-        comment: None,
-        place,
+fn word(random: &mut fastrand::Rng, out: &mut String) {
+    out.push('"');
+    out.extend((0..random.usize(3..12)).map(|_| random.lowercase()));
+    out.push('"');
+}
+
+fn whole(random: &mut fastrand::Rng, out: &mut String) {
+    write!(out, "{}", random.i64(-1_000_000..1_000_000)).expect("a String takes everything");
+}
+
+fn double(random: &mut fastrand::Rng, out: &mut String) {
+    write!(out, "{}", 100.0 * random.f64()).expect("a String takes everything");
+}
+
+fn truth(random: &mut fastrand::Rng, out: &mut String) {
+    write!(out, "{}", random.bool()).expect("a String takes everything");
+}
+
+fn long_text(random: &mut fastrand::Rng, out: &mut String) {
+    out.push('"');
+    out.extend((0..2_000).map(|_| random.alphanumeric()));
+    out.push('"');
+}
+
+fn escaped(random: &mut fastrand::Rng, out: &mut String) {
+    out.push('"');
+    for _ in 0..4 {
+        out.extend((0..random.usize(3..12)).map(|_| random.lowercase()));
+        out.push_str(
+            random
+                .choice(["\\n", "\\\"", "\\u00e9"])
+                .expect("there are three"),
+        );
+    }
+    out.push('"');
+}
+
+fn time(random: &mut fastrand::Rng, out: &mut String) {
+    let (minute, second, micros) = (
+        random.u32(0..60),
+        random.u32(0..60),
+        random.u32(0..1_000_000),
+    );
+    write!(out, "\"2024-03-01T10:{minute:02}:{second:02}.{micros:06}\"")
+        .expect("a String takes everything");
+}
+
+fn array(random: &mut fastrand::Rng, out: &mut String) {
+    out.push('[');
+    for at in 0..random.usize(0..20) {
+        out.push_str(if at > 0 { ", " } else { "" });
+        whole(random, out);
+    }
+    out.push(']');
+}
+
+fn nested_type(depth: usize) -> DataType {
+    let inner = match depth {
+        0 => DataType::Int64,
+        _ => nested_type(depth - 1),
     };
-    let option = |(key, value): (&str, &str)| {
-        (
-            key.to_owned(),
-            OptionValue {
-                value: value.to_owned(),
-                place,
-            },
-        )
-    };
-    let options = [
-        ("format", "json"),
-        ("json.timestamp-format.standard", "ISO-8601"),
+    let fields = vec![
+        Field::new("name", DataType::Utf8, true),
+        Field::new("inner", inner, true),
     ];
-    let table = Table {
-        name: "patient_readings".to_owned(),
-        columns: columns.fields().iter().map(column).collect(),
-        watermark: None,
-        primary_key: Vec::new(),
-        partitioned_by: Vec::new(),
-        options: Options {
-            entries: options.map(option).into(),
-        },
-        comment: None,
-        place,
-    };
-    let required = vec![false; schema.fields().len()];
-    tributary::decode::open(&table, schema.clone(), &required).expect("the options are right")
+    DataType::Struct(fields.into())
+}
+
+fn nested(random: &mut fastrand::Rng, out: &mut String) {
+    for _ in 0..=4 {
+        out.push_str("{\"name\": ");
+        word(random, out);
+        out.push_str(", \"inner\": ");
+    }
+    whole(random, out);
+    out.push_str("}}}}}");
 }

@@ -4,11 +4,11 @@
 //! column is cut back to where it was: so a bad record leaves nothing behind. Arrow's own builders cannot be cut, hence
 //! these.
 
-use super::names::Names;
+use super::names::{Habit, Names};
 use crate::error::{Error, Result};
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, BooleanBufferBuilder, Decimal128Array, ListArray,
-    MapArray, NullBufferBuilder, PrimitiveArray, StringArray, StructArray,
+    MapArray, PrimitiveArray, StringArray, StructArray,
 };
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::filter;
@@ -21,7 +21,9 @@ use std::sync::Arc;
 
 /// One column, or one field of a row, or the elements of an array.
 pub struct Column {
-    nulls: NullBufferBuilder,
+    len: usize,
+    /// One bit for each value, from the first NULL on.
+    valid: Option<BooleanBufferBuilder>,
     /// It must not hold a NULL; whoever appends looks after that.
     pub required: bool,
     pub values: Values,
@@ -74,6 +76,7 @@ pub struct Strings {
 /// Fields side by side; the top level of a table is a row too.
 pub struct Row {
     pub names: Names,
+    pub habit: Habit,
     pub fields: Vec<Column>,
 }
 
@@ -90,6 +93,7 @@ impl Row {
         }
         Ok(Row {
             names: Names::new(names),
+            habit: Habit::default(),
             fields: columns,
         })
     }
@@ -156,7 +160,8 @@ impl Column {
             other => return Err(Error::bug(format!("no SQL type is {other} in Arrow"))),
         };
         Ok(Column {
-            nulls: NullBufferBuilder::new(0),
+            len: 0,
+            valid: None,
             required: !field.is_nullable(),
             values,
         })
@@ -164,17 +169,26 @@ impl Column {
 
     #[inline(always)]
     pub fn len(&self) -> usize {
-        self.nulls.len()
+        self.len
     }
 
     /// A value was appended to `values`; says that it is one.
     #[inline(always)]
     pub fn appended(&mut self) {
-        self.nulls.append_non_null();
+        self.len += 1;
+        if let Some(valid) = &mut self.valid {
+            valid.append(true);
+        }
     }
 
     pub fn append_null(&mut self) {
-        self.nulls.append_null();
+        let valid = self.valid.get_or_insert_with(|| {
+            let mut valid = BooleanBufferBuilder::new(self.len + 1);
+            valid.append_n(self.len, true);
+            valid
+        });
+        valid.append(false);
+        self.len += 1;
         match &mut self.values {
             Values::Boolean(values) => values.append(false),
             Values::TinyInt(values) => values.push(0),
@@ -194,13 +208,17 @@ impl Column {
     /// The last value is NULL. Only for a column that is not empty.
     #[inline(always)]
     pub fn ends_with_null(&self) -> bool {
-        !self.nulls.is_valid(self.nulls.len() - 1)
+        let valid = self.valid.as_ref();
+        valid.is_some_and(|valid| !valid.get_bit(self.len - 1))
     }
 
     /// Forgets everything behind the first `len` values, also a value that was begun and has not yet been
     /// counted by [`Column::appended`].
     pub fn truncate(&mut self, len: usize) {
-        self.nulls.truncate(len);
+        self.len = self.len.min(len);
+        if let Some(valid) = &mut self.valid {
+            valid.truncate(len);
+        }
         match &mut self.values {
             Values::Boolean(values) => values.truncate(len),
             Values::TinyInt(values) => values.truncate(len),
@@ -235,8 +253,9 @@ impl Column {
 
     /// The column as an array of this type, for which it was made. It is empty afterwards.
     pub fn finish(&mut self, data_type: &DataType) -> Result<ArrayRef> {
-        let len = self.len();
-        let nulls = self.nulls.finish();
+        let len = std::mem::take(&mut self.len);
+        let valid = self.valid.take().map(|mut valid| valid.finish());
+        let nulls = valid.map(NullBuffer::new);
         Ok(match (&mut self.values, data_type) {
             (Values::Boolean(values), _) => Arc::new(BooleanArray::new(values.finish(), nulls)),
             (Values::TinyInt(values), _) => primitive::<Int8Type>(values, nulls)?,

@@ -9,7 +9,9 @@
 
 use super::columns::{Column, Row, Strings, Values, offset};
 use super::fault::{Fault, Parsed, shown};
-use super::scan::{Number, Quoted, Scan};
+use super::names::Names;
+use super::number::Number;
+use super::scan::{Quoted, Scan};
 use super::text::{self, TimeStyle, Unfit};
 use super::time::Standard;
 use super::{Format, Value};
@@ -118,32 +120,42 @@ impl Reader<'_> {
 
     /// Reads an object into a row that has `len` values already.
     fn object(&mut self, row: &mut Row, len: usize) -> Parsed {
-        let mut expected = 0;
-        let Row { names, fields } = row;
-        self.members(|reader| {
-            let next = names.quoted(expected);
-            let found = if !next.is_empty() && reader.scan.take(next) {
-                Some(expected)
-            } else {
-                let name = reader.scan.string()?;
-                match name.escaped {
-                    false => names.find(name.raw.as_bytes(), expected),
-                    true => names.find(&unescaped(name)?, expected),
+        let Row {
+            names,
+            habit,
+            fields,
+        } = row;
+        let (mut lead, mut first, mut next) = (0, true, 0);
+        loop {
+            let start = self.scan.at();
+            let field = match habit.expected(lead, first) {
+                // What was read before as the way from one value to the next is so again.
+                Some((text, field)) if self.scan.take(text) => {
+                    habit.confirm();
+                    lead += 1;
+                    field
+                }
+                _ => {
+                    let Some(field) = self.lead(names, first, next)? else {
+                        break;
+                    };
+                    lead = habit.learn(lead, first, self.scan.since(start), field);
+                    field
                 }
             };
-            reader.scan.colon()?;
-            let Some(at) = found else {
-                return reader.scan.skip();
+            first = false;
+            let Some(at) = field else {
+                self.scan.skip()?;
+                continue;
             };
-            expected = at + 1;
+            next = at + 1;
             let column = &mut fields[at];
             if column.len() > len {
                 column.truncate(len);
             }
-            reader
-                .value(column)
-                .map_err(|fault| fault.within(names.name(at)))
-        })?;
+            self.value(column)
+                .map_err(|fault| fault.within(names.name(at)))?;
+        }
         for (at, column) in fields.iter_mut().enumerate() {
             if column.len() == len {
                 if self.rules.fail_on_missing_field {
@@ -160,6 +172,34 @@ impl Reader<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Steps from the brace, or from the value before, to the next value of an object. Says which field it is, if it is one that a column
+    /// wants; nothing at the end of the object, which is stepped over.
+    fn lead(&mut self, names: &Names, first: bool, next: usize) -> Parsed<Option<Option<usize>>> {
+        if first {
+            self.scan.step();
+        }
+        match (self.scan.next_token(), first) {
+            (b'}', _) => {
+                self.scan.step();
+                return Ok(None);
+            }
+            (_, true) => {}
+            (b',', false) => {
+                self.scan.step();
+                self.scan.next_token();
+            }
+            (_, false) => return Err(self.scan.wrong("',' or '}'")),
+        }
+        let name = self.scan.string()?;
+        let field = match name.escaped {
+            false => names.find(name.raw.as_bytes(), next),
+            true => names.find(&unescaped(name)?, next),
+        };
+        self.scan.colon()?;
+        self.scan.next_token();
+        Ok(Some(field))
     }
 
     /// Reads one value. With `ignore_parse_errors` one that does not fit is NULL.

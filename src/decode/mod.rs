@@ -10,10 +10,13 @@ mod csv;
 mod csv_tests;
 pub mod dead_letters;
 mod fault;
+#[cfg(test)]
+mod habit_tests;
 mod json;
 #[cfg(test)]
 mod json_tests;
 mod names;
+mod number;
 mod open;
 mod raw;
 mod run;

@@ -45,7 +45,7 @@ impl<F: Format> Decoder for Run<F> {
             )));
         }
         // One look at all bytes is much faster than one at each record; it fails only where some record is bad.
-        let all_text = std::str::from_utf8(bytes).ok();
+        let all_text = simdutf8::basic::from_utf8(bytes).ok();
         let mut origin = Vec::with_capacity(records.len());
         let (mut nulls, mut ignored, mut bad) = (0, 0, Vec::new());
         let mut start = 0;

@@ -5,6 +5,7 @@
 //! bytes, hardly by which columns a job happens to read.
 
 use super::fault::{Fault, Parsed};
+use super::number::{Number, POWERS_OF_TEN, leading_digits};
 
 /// How deep a document may be nested: the limit of Jackson, which Flink reads JSON with.
 pub const MAX_DEPTH: usize = 1000;
@@ -24,19 +25,8 @@ pub struct Quoted<'a> {
     pub escaped: bool,
     /// Where the raw text begins.
     pub at: usize,
-}
-
-/// A number by JSON's grammar: `mantissa * 10^exponent`, negative or not.
-#[derive(Clone, Copy)]
-pub struct Number<'a> {
-    pub text: &'a str,
-    pub negative: bool,
-    pub mantissa: u64,
-    pub exponent: i32,
-    /// It has more digits than the mantissa or the exponent can hold, so only the text is right.
-    pub inexact: bool,
-    /// It has neither a fraction nor an exponent.
-    pub integer: bool,
+    /// The bytes from there to the end of the record.
+    rest: &'a [u8],
 }
 
 impl<'a> Scan<'a> {
@@ -94,7 +84,8 @@ impl<'a> Scan<'a> {
     /// Steps over `expected` when it stands here.
     #[inline(always)]
     pub fn take(&mut self, expected: &[u8]) -> bool {
-        let found = self.bytes[self.at.min(self.bytes.len())..].starts_with(expected);
+        let here = self.bytes.get(self.at..self.at + expected.len());
+        let found = here.is_some_and(|here| same(here, expected));
         if found {
             self.at += expected.len();
         }
@@ -168,6 +159,7 @@ impl<'a> Scan<'a> {
             raw: &self.text[start..at],
             escaped,
             at: start,
+            rest: &self.bytes[start..],
         })
     }
 
@@ -201,7 +193,7 @@ impl<'a> Scan<'a> {
             digits += fraction;
             exponent = i32::try_from(fraction).map_or(i32::MIN, |fraction| -fraction);
         }
-        let mut inexact = digits > 19;
+        let mut inexact = digits > 19 && self.significant(start) > 19;
         if matches!(self.peek(), b'e' | b'E') {
             integer = false;
             let power = self.power()?;
@@ -221,12 +213,32 @@ impl<'a> Scan<'a> {
     /// Reads digits into `mantissa`, which wraps where there are too many.
     #[inline(always)]
     fn digits(&mut self, mantissa: &mut u64) {
+        while let Some(word) = self
+            .bytes
+            .get(self.at..)
+            .and_then(|rest| rest.first_chunk::<8>())
+        {
+            let (count, value) = leading_digits(u64::from_le_bytes(*word));
+            let moved = mantissa.wrapping_mul(POWERS_OF_TEN[count as usize]);
+            *mantissa = moved.wrapping_add(value);
+            self.at += count as usize;
+            if count < 8 {
+                return;
+            }
+        }
         while let Some(digit) = self.bytes.get(self.at).map(|byte| byte.wrapping_sub(b'0'))
             && digit < 10
         {
             *mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit));
             self.at += 1;
         }
+    }
+
+    /// How many digits there are from a place up to here, without the zeros at their beginning.
+    #[cold]
+    fn significant(&self, start: usize) -> usize {
+        let digits = self.since(start).bytes().filter(u8::is_ascii_digit);
+        digits.skip_while(|digit| *digit == b'0').count()
     }
 
     /// Reads `e+12`; `None` when it is too large to be counted.
@@ -252,6 +264,14 @@ impl<'a> Scan<'a> {
     /// Steps over one value of any kind. Strings are not unescaped and numbers not computed, but the
     /// structure is checked. It does not recurse, so that no document can exhaust the stack.
     pub fn skip(&mut self) -> Parsed {
+        match self.next_token() {
+            b'"' => self.string().map(drop),
+            b'-' | b'0'..=b'9' => self.number().map(drop),
+            _ => self.skip_nested(),
+        }
+    }
+
+    fn skip_nested(&mut self) -> Parsed {
         let mut open = Open::default();
         loop {
             match self.next_token() {
@@ -353,16 +373,42 @@ impl Open {
     }
 }
 
-/// How many bytes stand before the next quote or backslash, eight at a time. Flink allows raw control characters in
+/// Whether two texts of one length are the same. They are short, so that calling a function would take most of the time.
+#[inline(always)]
+fn same(a: &[u8], b: &[u8]) -> bool {
+    let word = |bytes: &[u8], at: usize| {
+        let word = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>());
+        word.map(|word| u64::from_le_bytes(*word))
+    };
+    let Some(last) = a.len().checked_sub(8) else {
+        return a.iter().zip(b).all(|(a, b)| a == b);
+    };
+    let mut at = 0;
+    while at < last {
+        if word(a, at) != word(b, at) {
+            return false;
+        }
+        at += 8;
+    }
+    word(a, last) == word(b, last)
+}
+
+/// How many bytes stand before the next quote or backslash, eight at a time at first. Flink allows raw control characters in
 /// strings, so nothing else ends a run of plain text.
 #[inline(always)]
 fn special(bytes: &[u8]) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x8080_8080_8080_8080;
+    // Longer texts are worth a call.
+    const SHORT: usize = 48;
     // The lowest byte of the result that has its high bit set is the first byte of `word` that is zero.
     let zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
     let mut at = 0;
     while let Some(chunk) = bytes[at..].first_chunk::<8>() {
+        if at == SHORT {
+            let rest = &bytes[at..];
+            return at + memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
+        }
         let word = u64::from_le_bytes(*chunk);
         let hits = zero(word ^ (ONES * u64::from(b'"'))) | zero(word ^ (ONES * u64::from(b'\\')));
         if hits != 0 {
@@ -376,11 +422,32 @@ fn special(bytes: &[u8]) -> usize {
     at
 }
 
+/// Appends the first `length` bytes: in steps of one size, where there is more behind them, since calling a function to move a few bytes would
+/// take longer than moving some too many.
+#[inline(always)]
+fn append_start(out: &mut Vec<u8>, bytes: &[u8], length: usize) {
+    const STEP: usize = 16;
+    const SHORT: usize = 4 * STEP;
+    if length > SHORT || bytes.len() < length + STEP {
+        return out.extend_from_slice(&bytes[..length]);
+    }
+    let end = out.len() + length;
+    for step in bytes
+        .as_chunks::<STEP>()
+        .0
+        .iter()
+        .take(length.div_ceil(STEP))
+    {
+        out.extend_from_slice(step);
+    }
+    out.truncate(end);
+}
+
 impl Quoted<'_> {
     /// Appends the text that the string stands for.
     pub fn append_to(&self, out: &mut Vec<u8>) -> Parsed {
         if !self.escaped {
-            out.extend_from_slice(self.raw.as_bytes());
+            append_start(out, self.rest, self.raw.len());
             return Ok(());
         }
         let bytes = self.raw.as_bytes();
@@ -437,48 +504,6 @@ impl Quoted<'_> {
             char::from_u32(0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00))?,
             12,
         ))
-    }
-}
-
-impl Number<'_> {
-    /// The number as an integer, where it is written as one and fits.
-    #[inline(always)]
-    pub fn to_i64(self) -> Option<i64> {
-        if !self.integer {
-            return None;
-        }
-        if self.inexact {
-            return self.text.parse().ok();
-        }
-        if self.negative {
-            0i64.checked_sub_unsigned(self.mantissa)
-        } else {
-            i64::try_from(self.mantissa).ok()
-        }
-    }
-
-    /// The nearest double; infinite where it is too large for one.
-    #[inline(always)]
-    pub fn to_f64(self) -> f64 {
-        // Both factors are exact, so their product or quotient is rounded once: this is the nearest double.
-        const POWERS: [f64; 23] = [
-            1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
-            1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
-        ];
-        if self.mantissa <= 1 << 53 && !self.inexact {
-            let power = POWERS.get(self.exponent.unsigned_abs() as usize);
-            if let Some(power) = power {
-                let mantissa = self.mantissa as f64;
-                let value = if self.exponent < 0 {
-                    mantissa / power
-                } else {
-                    mantissa * power
-                };
-                return if self.negative { -value } else { value };
-            }
-        }
-        // Every number of JSON's grammar is one of Rust's.
-        self.text.parse().unwrap_or(f64::NAN)
     }
 }
 

@@ -5,7 +5,7 @@
 //! refused that Java would take: NaN and the infinities, and a suffix like `1.5f`.
 
 use super::columns::Values;
-use super::scan::Number;
+use super::number::Number;
 use super::time::{self, Standard};
 use arrow::datatypes::TimeUnit;
 

@@ -155,6 +155,15 @@ impl Text<'_> {
     /// One to nine digits behind the point.
     #[inline]
     fn fraction(&mut self) -> Option<u32> {
+        // What most producers write.
+        let usual = match self.0.len() {
+            3 => self.digits::<3>().map(|millis| millis * 1_000_000),
+            6 => self.digits::<6>().map(|micros| micros * 1_000),
+            _ => None,
+        };
+        if usual.is_some() {
+            return usual;
+        }
         let mut number = 0;
         let mut length = 0;
         while length < 9
