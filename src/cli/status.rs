@@ -12,6 +12,7 @@ use crate::time::EventTime;
 use std::io::Write;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
+use tracing::info;
 
 /// Rounds can be many thousands a second; nobody reads that fast.
 const EVERY_MS: i64 = 200;
@@ -88,6 +89,10 @@ impl Reporter {
 
     pub fn observe(&self, event: &Event<'_>) {
         match event {
+            Event::Begun => {
+                let milliseconds = SystemClock.now_ms() - self.started_at_ms;
+                info!(milliseconds, "the first records are read");
+            }
             Event::Round(engine) => {
                 let now = SystemClock.now_ms();
                 if now - self.filled_at_ms.load(Ordering::Relaxed) >= EVERY_MS {

@@ -56,6 +56,8 @@ pub enum Finish {
 
 /// What an observer is told.
 pub enum Event<'a> {
+    /// The first records were read.
+    Begun,
     /// A round is over.
     Round(&'a Engine),
     /// An epoch is published.
@@ -101,6 +103,7 @@ impl Run {
         };
         let mut heart = Heart::new(interval, clock.now_ms());
         let mut commits = Commits::Idle(Box::new(coordinator));
+        let mut begun = false;
         let finish = loop {
             if stop.asked() {
                 break Finish::Stopped;
@@ -118,6 +121,9 @@ impl Run {
                 other => other,
             };
             let read = engine.round()?;
+            if read > 0 && !std::mem::replace(&mut begun, true) {
+                observe(Event::Begun);
+            }
             observe(Event::Round(&engine));
             if engine.finished() {
                 break Finish::Ended;
