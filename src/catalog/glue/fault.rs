@@ -55,7 +55,7 @@ where
             "glue:{action} {place}: there are no AWS credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, \
              or give the machine a role"
         )),
-        _ => Error::retry(format!("glue:{action} {place}: the catalog does not answer"))
+        _ => Error::retry(format!("glue:{action} {place}: no answer"))
             .caused_by(chain(&error)),
     }
 }
