@@ -1,5 +1,6 @@
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.Arrays;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 import org.apache.flink.configuration.Configuration;
@@ -10,24 +11,31 @@ import org.apache.flink.table.api.TableEnvironment;
  * Runs a job file of Tributary on real Flink, in this process, up to the ends that its topics have now.
  *
  * <p>The file goes in as it stands, but for three things that Flink's Java interface leaves to its caller: variables are filled
- * from the environment, SET statements become configuration, and Kafka scans are bounded. One lane, so that rows of one
- * partition keep their order; watermarks after each row, as Tributary has them.
+ * from the environment, SET statements become configuration, and Kafka scans are bounded. Behind the file may stand options as
+ * key=value: those that begin with "scan." are each Kafka table's, the others configuration. One lane, if they say nothing else.
  */
 public class Job {
   private static final Pattern VARIABLE = Pattern.compile("\\$\\{(\\w+)(?::-([^}]*))?}");
   private static final Pattern SETTING = Pattern.compile("SET\\s+'([^']*)'\\s*=\\s*'([^']*)'");
   private static final Pattern KAFKA = Pattern.compile("'connector'\\s*=\\s*'kafka',");
-  private static final String BOUNDED =
-      "$0 'scan.bounded.mode' = 'latest-offset', 'scan.watermark.emit.strategy' = 'on-event',";
 
   public static void main(String[] arguments) throws Exception {
     String text = Files.readString(Path.of(arguments[0]));
     text = VARIABLE.matcher(text).replaceAll(Job::valueOf);
     text = text.replaceAll("(?m)--.*$", "");
-    text = KAFKA.matcher(text).replaceAll(BOUNDED);
 
     Configuration configuration = new Configuration();
     configuration.setString("parallelism.default", "1");
+    StringBuilder scans = new StringBuilder("$0 'scan.bounded.mode' = 'latest-offset',");
+    for (String option : Arrays.asList(arguments).subList(1, arguments.length)) {
+      String[] pair = option.split("=", 2);
+      if (pair[0].startsWith("scan.")) {
+        scans.append(" '" + pair[0] + "' = '" + pair[1] + "',");
+      } else {
+        configuration.setString(pair[0], pair[1]);
+      }
+    }
+    text = KAFKA.matcher(text).replaceAll(scans.toString());
     TableEnvironment tables =
         TableEnvironment.create(
             EnvironmentSettings.newInstance().inStreamingMode().withConfiguration(configuration).build());
