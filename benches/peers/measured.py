@@ -1,21 +1,70 @@
 """What a program took."""
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import NamedTuple
+
+PAUSE = 0.1
 
 
-def run(command, env, log):
-    """Wall and CPU seconds and the peak of resident memory in MB, of a program and what it waited for."""
+class Taken(NamedTuple):
+    """Seconds of the clock and of processors, the peak of resident memory in MB, and when the first output was there, if it was asked for."""
+    wall: float
+    cpu: float
+    memory: float
+    first: float | None
+
+
+def resident(session):
+    """MB that all processes of a session hold at this moment. Only Linux tells."""
+    pages = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it has just ended
+        if int(fields[3]) == session:
+            pages += int(fields[21])
+    return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+
+
+def run(command, env, log, appeared=None):
+    """Runs a program in a session of its own and counts it with all that it started: processors' time as the system adds it up, memory as
+    the largest sum over its processes. `appeared` is asked until it sees the first output."""
+    first, peak, ended = None, 0.0, threading.Event()
+
+    def watch():
+        nonlocal first, peak
+        while not ended.wait(PAUSE):
+            peak = max(peak, resident(process.pid))
+            if first is None and appeared and appeared():
+                first = time.monotonic() - began
+
     began = time.monotonic()
     with open(log, "wb") as out:
-        process = subprocess.Popen([str(c) for c in command], env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+        process = subprocess.Popen([str(c) for c in command], env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
         _, status, usage = os.wait4(process.pid, 0)
-    wall = time.monotonic() - began
-    process.returncode = os.waitstatus_to_exitcode(status)
+        wall = time.monotonic() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+    finally:
+        ended.set()
+        watcher.join()
+        if process.returncode is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
     if process.returncode:
         sys.exit(f"{command[0]} failed with {process.returncode}:\n{Path(log).read_text(errors='replace')[-3000:]}")
-    # Linux counts in KiB, macOS in bytes.
-    return wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / (1024 if sys.platform == "linux" else 1024 * 1024)
+    # What came in the last moment came at the end. Between two looks one process alone may have held more, which the system has seen;
+    # Linux counts it in KiB, macOS in bytes.
+    if first is None and appeared and appeared():
+        first = wall
+    largest = usage.ru_maxrss / (1024 if sys.platform == "linux" else 1024 * 1024)
+    return Taken(wall, usage.ru_utime + usage.ru_stime, max(peak, largest), first)
