@@ -61,7 +61,12 @@ def one_run(stage, count, work, peer, engine, number, best, written):
     tables = {table: folder / "lake" / table for table in WORKS[work]}
     command, more = engine.command(work, folder)
     env = {**stage.env, **more, "LAKE": f"file://{folder}/lake", "CHECKPOINTS": f"file://{folder}/checkpoints"}
-    taken = run(command, env, folder / "log", lambda: any(map(engine.files, tables.values())))
+    try:
+        taken = run(command, env, folder / "log", lambda: any(map(engine.files, tables.values())))
+    except RuntimeError as error:
+        # The others go on, and the folder stays for a look.
+        stage.check(f"{work}: {NAMES[peer]} comes to its end, round {number + 1}", False, error)
+        return
     files = {table: engine.files(where) for table, where in tables.items()}
     size = sum(os.path.getsize(file) for found in files.values() for file in found)
     for table, found in files.items():
@@ -100,8 +105,9 @@ def table(a, best):
         records = a.count if work == "c" else a.count + (a.count + 9) // 10
         ours = best.get((work, "tributary"))
         ratio = f"{taken.wall / ours[0].wall:.1f}" if ours else ""
+        first = f"{taken.first:.1f}" if taken.first else "none"
         print(f"| {work} | {NAMES[peer]} | {taken.wall:.1f} | {records / taken.wall:,.0f} | {taken.cpu:.1f} | {taken.memory:.0f} "
-              f"| {taken.first:.1f} | {size / 1e6:.0f} | {files} | {ratio} |", flush=True)
+              f"| {first} | {size / 1e6:.0f} | {files} | {ratio} |", flush=True)
 
 
 main()

@@ -61,7 +61,7 @@ def run(command, env, log, appeared=None):
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     if process.returncode:
-        sys.exit(f"{command[0]} failed with {process.returncode}:\n{Path(log).read_text(errors='replace')[-3000:]}")
+        raise RuntimeError(f"{command[0]} failed with {process.returncode}:\n{Path(log).read_text(errors='replace')[-3000:]}")
     # What came in the last moment came at the end. Between two looks one process alone may have held more, which the system has seen;
     # Linux counts it in KiB, macOS in bytes.
     if first is None and appeared and appeared():
