@@ -48,8 +48,8 @@ with Stage("benchmark", "kafka") as stage:
     print(f"\n{count + (count + 9) // 10} records, {os.cpu_count()} cores, better of {ROUNDS}\n")
     print("| epochs | `--memory` | wall s | CPU s | peak MB |\n|---|---|---:|---:|---:|", flush=True)
     for interval, memory in (("10 s", "512 MiB"), ("1 s", "512 MiB"), ("10 s", "256 MiB"), ("10 s", "1 GiB")):
-        taken = at_full_speed(stage, interval, memory)
-        print(f"| {interval} | {memory} | {taken.wall:.1f} | {taken.cpu:.1f} | {taken.memory:.0f} |", flush=True)
+        wall, cpu, peak = at_full_speed(stage, interval, memory)
+        print(f"| {interval} | {memory} | {wall:.1f} | {cpu:.1f} | {peak:.0f} |", flush=True)
     starts = sorted(first_record(stage) for _ in range(STARTS))
     said = f"median {starts[STARTS // 2]:.0f} ms, slowest {starts[-1]:.0f} ms of {STARTS}"
     stage.check("from the start to the first record in less than 300 ms", starts[-1] < 300, said)

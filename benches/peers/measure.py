@@ -15,7 +15,7 @@ sys.path.insert(0, str(HERE.parents[1] / "tests" / "e2e"))
 import agree  # noqa: E402
 from contestants import ENGINES, NAMES, WORKS  # noqa: E402
 from harness import ROOT, Stage  # noqa: E402
-from measured import run  # noqa: E402
+from measured import watched  # noqa: E402
 
 
 def listed(known):
@@ -62,7 +62,7 @@ def one_run(stage, count, work, peer, engine, number, best, written):
     command, more = engine.command(work, folder)
     env = {**stage.env, **more, "LAKE": f"file://{folder}/lake", "CHECKPOINTS": f"file://{folder}/checkpoints"}
     try:
-        taken = run(command, env, folder / "log", lambda: any(map(engine.files, tables.values())))
+        taken = watched(command, env, folder / "log", lambda: any(map(engine.files, tables.values())))
     except RuntimeError as error:
         # The others go on, and the folder stays for a look.
         stage.check(f"{work}: {NAMES[peer]} comes to its end, round {number + 1}", False, error)

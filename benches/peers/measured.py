@@ -13,7 +13,7 @@ PAUSE = 0.1
 
 
 class Taken(NamedTuple):
-    """Seconds of the clock and of processors, the peak of resident memory in MB, and when the first output was there, if it was asked for."""
+    """Seconds of the clock and of processors, the peak of resident memory in MB, and after how many seconds the first output was there."""
     wall: float
     cpu: float
     memory: float
@@ -33,7 +33,12 @@ def resident(session):
     return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
 
 
-def run(command, env, log, appeared=None):
+def run(command, env, log):
+    """Wall and CPU seconds and the peak of resident memory in MB."""
+    return watched(command, env, log, lambda: False)[:3]
+
+
+def watched(command, env, log, appeared):
     """Runs a program in a session of its own and counts it with all that it started: processors' time as the system adds it up, memory as
     the largest sum over its processes. `appeared` is asked until it sees the first output."""
     first, peak, ended = None, 0.0, threading.Event()
@@ -42,7 +47,7 @@ def run(command, env, log, appeared=None):
         nonlocal first, peak
         while not ended.wait(PAUSE):
             peak = max(peak, resident(process.pid))
-            if first is None and appeared and appeared():
+            if first is None and appeared():
                 first = time.monotonic() - began
 
     began = time.monotonic()
@@ -64,7 +69,7 @@ def run(command, env, log, appeared=None):
         raise RuntimeError(f"{command[0]} failed with {process.returncode}:\n{Path(log).read_text(errors='replace')[-3000:]}")
     # What came in the last moment came at the end. Between two looks one process alone may have held more, which the system has seen;
     # Linux counts it in KiB, macOS in bytes.
-    if first is None and appeared and appeared():
+    if first is None and appeared():
         first = wall
     largest = usage.ru_maxrss / (1024 if sys.platform == "linux" else 1024 * 1024)
     return Taken(wall, usage.ru_utime + usage.ru_stime, max(peak, largest), first)
