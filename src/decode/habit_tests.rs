@@ -18,8 +18,27 @@ fn columns() -> Vec<(&'static str, DataType)> {
 
 /// An object, written in some way, whole or with a character too many or too few.
 fn text() -> impl Strategy<Value = String> {
-    let blank = || select(vec!["", "", " ", "\n  "]);
-    let name = select(vec!["a", "b", "c", "d", "e", "\\u0061", "a\\\"", ""]);
+    let long = || " ".repeat(150);
+    let blank = || {
+        select(vec![
+            String::new(),
+            String::new(),
+            " ".to_owned(),
+            "\n  ".to_owned(),
+            long(),
+        ])
+    };
+    let name = select(vec![
+        "a-name-that-is-longer-than-what-is-remembered-of-the-way-from-one-value-to-the-next-so-that-it-is-read-again-each-time-it-comes-along-in-a-record",
+        "a",
+        "b",
+        "c",
+        "d",
+        "e",
+        "\\u0061",
+        "a\\\"",
+        "",
+    ]);
     let values = vec![
         "1",
         "-25e-1",

@@ -18,6 +18,7 @@ mod json_tests;
 mod names;
 mod number;
 mod open;
+mod quoted;
 mod raw;
 mod run;
 mod scan;

@@ -96,8 +96,12 @@ impl Habit {
         if let Some(skipped) = ahead.position(|same| same) {
             return at + skipped + 1;
         }
-        if self.vain > LAST_LESSON || text.len() > LONGEST_LEAD {
+        if self.vain > LAST_LESSON {
             self.leads.clear();
+            return 0;
+        }
+        // It is read name by name each time; what is expected behind it stays expected.
+        if text.len() > LONGEST_LEAD {
             return at;
         }
         self.vain += 1;
