@@ -32,6 +32,8 @@ pub struct Coordinator {
     /// Segments of files that are open in this process, by table. Those of the owner before are not among them: its files are written
     /// again by `Sink::restore`, under new numbers, and their rows are handed over anew at the first barrier.
     carried: BTreeMap<String, Vec<CarriedRef>>,
+    /// What the last epoch has of the state that need not be written again.
+    held: Held,
     keeper: Option<Keeper>,
 }
 
@@ -59,8 +61,12 @@ pub struct Barrier {
 /// One part of a node's state on one lane.
 pub struct NodeState {
     pub node: String,
+    pub lane: usize,
     pub part: StatePart,
 }
+
+/// Where rows of state were written that may stay as they are: by lane, node, part, and the number that the operator gave them.
+type Held = BTreeMap<(usize, String, &'static str, u64), Vec<StateRef>>;
 
 /// What a commit came to.
 #[derive(Debug, Clone)]
@@ -91,6 +97,7 @@ impl Coordinator {
             hook,
             last: claimed.checkpoint.clone(),
             carried: BTreeMap::new(),
+            held: Held::new(),
             keeper: None,
         }
     }
@@ -216,7 +223,7 @@ impl Coordinator {
         }
         // Uploads run while state is written.
         let uploads = try_join_all(staged);
-        let state = write_state(&self.store, format!("{folder}/snapshot"), barrier.states);
+        let state = write_state(&self.store, &folder, &mut self.held, barrier.states);
         let carried = write_carried(
             &self.store,
             format!("{folder}/carried"),
@@ -314,35 +321,71 @@ pub(super) async fn publish(
     Ok(())
 }
 
-/// Writes each part of each node's state, all lanes together.
+/// Writes each part of each node's state: what changes from epoch to epoch together, for all lanes, and what may stay by itself, once.
 async fn write_state(
     store: &EpochStore,
-    blob: String,
+    folder: &str,
+    held: &mut Held,
     states: Vec<NodeState>,
 ) -> Result<Vec<StateRef>> {
-    let mut parts: BTreeMap<(String, &'static str), (usize, Vec<RecordBatch>)> = BTreeMap::new();
-    for NodeState { node, part } in states {
-        let (_, rows) = parts
-            .entry((node, part.name))
-            .or_insert((part.key_columns, Vec::new()));
-        rows.push(part.rows);
-    }
-    let mut pack = Pack::new(store, blob);
+    let mut before = std::mem::take(held);
+    let mut passing: BTreeMap<(String, &'static str), (usize, Vec<RecordBatch>)> = BTreeMap::new();
     let mut refs = Vec::new();
-    for ((node, part), (key_columns, rows)) in parts {
-        for (segment, _) in pack.append(Rows::new(rows)).await? {
-            refs.push(StateRef {
-                node: node.clone(),
-                part: part.to_string(),
-                key_columns,
-                blob: segment.blob,
-                offset: segment.offset,
-                bytes: segment.bytes,
-            });
-        }
+    // Apart from the others, or a few rows that stay would keep whole blobs that do not.
+    let mut pack = Pack::new(store, format!("{folder}/held"));
+    for NodeState { node, lane, part } in states {
+        let StatePart {
+            name,
+            id,
+            rows,
+            key_columns,
+        } = part;
+        let Some(id) = id else {
+            let (_, all) = passing
+                .entry((node, name))
+                .or_insert((key_columns, Vec::new()));
+            all.extend(rows);
+            continue;
+        };
+        let key = (lane, node.clone(), name, id);
+        let parts = match rows {
+            Some(rows) => append(&mut pack, &node, name, key_columns, vec![rows]).await?,
+            None => before.remove(&key).ok_or_else(|| {
+                Error::bug(format!(
+                    "lane {lane}: part {id} of '{name}' of '{node}' was never written"
+                ))
+            })?,
+        };
+        refs.extend(parts.iter().cloned());
+        held.insert(key, parts);
+    }
+    pack.finish().await?;
+    let mut pack = Pack::new(store, format!("{folder}/snapshot"));
+    for ((node, name), (key_columns, rows)) in passing {
+        refs.extend(append(&mut pack, &node, name, key_columns, rows).await?);
     }
     pack.finish().await?;
     Ok(refs)
+}
+
+/// Writes one part of a node's state.
+async fn append(
+    pack: &mut Pack<'_>,
+    node: &str,
+    part: &str,
+    key_columns: usize,
+    rows: Vec<RecordBatch>,
+) -> Result<Vec<StateRef>> {
+    let segments = pack.append(Rows::new(rows)).await?;
+    let refs = segments.into_iter().map(|(segment, _)| StateRef {
+        node: node.to_string(),
+        part: part.to_string(),
+        key_columns,
+        blob: segment.blob,
+        offset: segment.offset,
+        bytes: segment.bytes,
+    });
+    Ok(refs.collect())
 }
 
 /// Writes what open files gained since the last epoch, and forgets files that have closed.

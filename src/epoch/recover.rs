@@ -8,8 +8,12 @@ use super::{CarriedRef, Checkpoint, Claimed};
 use crate::error::{Error, Result};
 use crate::sink::Publisher;
 use arrow::record_batch::RecordBatch;
+use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// How many segments are fetched at a time: a large state is many of them, and a store takes its time for each.
+const SEGMENTS_AT_ONCE: usize = 16;
 
 /// What a new owner starts from.
 #[derive(Debug, Default)]
@@ -52,19 +56,21 @@ pub async fn recover(
         })?;
     }
     let mut recovered = Recovered::default();
-    for state in &checkpoint.state {
+    let states = checkpoint.state.iter().map(|state| async move {
         let segment = Segment {
             blob: state.blob.clone(),
             offset: state.offset,
             bytes: state.bytes,
         };
-        recovered.states.push(LoadedState {
+        Ok::<_, Error>(LoadedState {
             node: state.node.clone(),
             part: state.part.clone(),
             key_columns: state.key_columns,
             rows: load(store, &segment).await?,
-        });
-    }
+        })
+    });
+    let states = stream::iter(states).buffered(SEGMENTS_AT_ONCE);
+    recovered.states = states.try_collect().await?;
     for (table, sink) in &checkpoint.sinks {
         let rows = recovered.carried.entry(table.clone()).or_default();
         for part in &sink.carried {

@@ -25,7 +25,7 @@ use arrow::compute::{filter_record_batch, take, take_record_batch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::physical_expr::PhysicalExpr;
-use side::{Arrivals, Found, Side};
+use side::{Arrivals, Side};
 use std::sync::Arc;
 
 /// The names of its state, by input: keys, the input's columns, the event time, and whether the row has matched.
@@ -64,7 +64,7 @@ struct Input {
 #[derive(Default)]
 struct Candidates {
     new_rows: Vec<u32>,
-    found: Vec<Found>,
+    found: Vec<u64>,
 }
 
 impl IntervalJoinOperator {
@@ -145,7 +145,7 @@ impl IntervalJoinOperator {
                 .iter()
                 .map(|column| take(column, &indices, None));
             let new = new.collect::<Result<Vec<_>, _>>()?;
-            let old = self.kept[1 - input].columns(found.iter().map(|found| found.id))?;
+            let old = self.kept[1 - input].columns(found.iter().copied())?;
             let pairs = self.output(input, new, old, new_rows.len())?;
             let passed = match &self.filter {
                 Some(filter) => Some(evaluate_predicate(filter, &pairs)?),
@@ -159,7 +159,7 @@ impl IntervalJoinOperator {
             for (pair, (new_row, found)) in new_rows.iter().zip(found).enumerate() {
                 if passes(pair) {
                     matched[*new_row as usize] = true;
-                    self.kept[1 - input].mark_matched(found);
+                    self.kept[1 - input].mark_matched(*found);
                 }
             }
             let pairs = match passed {
@@ -306,18 +306,21 @@ impl Operator for IntervalJoinOperator {
     fn snapshot(&mut self) -> Result<Snapshot> {
         let mut parts = Snapshot::new();
         for (input, name) in PARTS.into_iter().enumerate() {
-            let encoder = &self.inputs[input].encoder;
-            for kept in self.kept[input].contents(self.expired_until(input), encoder)? {
-                let key_columns = kept.keys.len();
-                let mut columns = kept.keys;
-                columns.extend(kept.batch.columns().iter().cloned());
-                columns.push(Arc::new(Int64Array::from(kept.times)));
-                columns.push(Arc::new(BooleanArray::from(kept.matched)));
-                let rows = state::rows_of(&self.inputs[input].state, columns)?;
+            let limit = self.expired_until(input);
+            let this = &self.inputs[input];
+            for (id, kept) in self.kept[input].contents(limit, &this.encoder)? {
+                let rows = kept.map(|kept| {
+                    let mut columns = kept.keys;
+                    columns.extend(kept.batch.columns().iter().cloned());
+                    columns.push(Arc::new(Int64Array::from(kept.times)));
+                    columns.push(Arc::new(BooleanArray::from(kept.matched)));
+                    state::rows_of(&this.state, columns)
+                });
                 parts.push(StatePart {
                     name,
-                    rows,
-                    key_columns,
+                    id: Some(id),
+                    rows: rows.transpose()?,
+                    key_columns: this.keys.len(),
                 });
             }
         }

@@ -118,7 +118,8 @@ pub trait Operator: Send {
     /// come: no row that it emits later is older than that.
     fn on_watermark(&mut self, progress: &[Progress], out: &mut Output) -> Result<Progress>;
 
-    /// The whole state. Cheap where it can share columns; later calls on the operator do not change it.
+    /// The whole state, or what is new of it: see [`StatePart::id`]. Cheap where it can share columns; later calls on the operator do not
+    /// change it.
     fn snapshot(&mut self) -> Result<Snapshot>;
 
     /// Puts state back into a fresh instance. Called once for each part of each old lane's snapshot, with
@@ -132,12 +133,16 @@ pub trait Operator: Send {
 /// An operator's state as named tables; one may come in several parts with its name.
 pub type Snapshot = Vec<StatePart>;
 
-/// One table of an operator's state. When the job starts again on another number of lanes, each row goes to
+/// Rows of one table of an operator's state. When the job starts again on another number of lanes, each row goes to
 /// the lane that its keys belong to.
 #[derive(Debug, Clone)]
 pub struct StatePart {
     pub name: &'static str,
-    pub rows: RecordBatch,
+    /// A number for rows that may stay as they are, so that they need not be written again: later snapshots of the same operator may say
+    /// no more than it.
+    pub id: Option<u64>,
+    /// None: the rows that an earlier snapshot gave under this number, which every snapshot in between had, too.
+    pub rows: Option<RecordBatch>,
     /// How many of the first columns are the key; 0 sends every row to the first lane.
     pub key_columns: usize,
 }

@@ -28,6 +28,9 @@ use std::sync::Arc;
 /// The name of its state: keys, the end of the window, then the columns of every aggregate's state.
 const PART: &str = "groups";
 
+/// So many groups make a window worth a part of its own in the state, which is not written again while the window rests.
+const LARGE: usize = 256;
+
 /// Aggregates rows by key in tumbling windows.
 pub struct TumbleWindows {
     size_ms: i64,
@@ -42,6 +45,8 @@ pub struct TumbleWindows {
     watermark_column: Option<usize>,
     /// By the end of the window.
     windows: BTreeMap<i64, Groups>,
+    /// How many were saved by themselves, for their numbers.
+    saves: u64,
     current: Progress,
 }
 
@@ -93,6 +98,7 @@ impl TumbleWindows {
             schema,
             watermark_column: hidden::watermark(input),
             windows: BTreeMap::new(),
+            saves: 0,
             current: Progress::START,
         })
     }
@@ -271,26 +277,38 @@ impl Operator for TumbleWindows {
 
     fn snapshot(&mut self) -> Result<Snapshot> {
         let mut windows = std::mem::take(&mut self.windows);
-        let mut tables = Vec::with_capacity(windows.len());
+        let key_columns = self.keys.len();
+        let part = |id, rows| StatePart {
+            name: PART,
+            id,
+            rows,
+            key_columns,
+        };
+        let mut parts = Snapshot::new();
+        let mut small = Vec::new();
         for (end, groups) in &mut windows {
+            if groups.saved.is_some() {
+                parts.push(part(groups.saved, None));
+                continue;
+            }
             let rows = groups.len();
             let states = groups.state()?;
             let keys = groups.keys(&self.encoder)?;
-            tables.push(self.table(*end, keys, states, rows)?);
+            let table = self.table(*end, keys, states, rows)?;
+            if rows < LARGE {
+                small.push(table);
+                continue;
+            }
+            self.saves += 1;
+            groups.saved = Some(self.saves);
+            parts.push(part(groups.saved, Some(table)));
         }
         self.windows = windows;
-        let Some(first) = tables.first() else {
-            return Ok(Snapshot::new());
-        };
-        let rows = match tables.as_slice() {
-            [only] => only.clone(),
-            many => concat_batches(&first.schema(), many)?,
-        };
-        Ok(vec![StatePart {
-            name: PART,
-            rows,
-            key_columns: self.keys.len(),
-        }])
+        if let Some(first) = small.first() {
+            let rows = concat_batches(&first.schema(), &small)?;
+            parts.push(part(None, Some(rows)));
+        }
+        Ok(parts)
     }
 
     fn restore(&mut self, part: &str, rows: RecordBatch) -> Result<()> {
@@ -525,7 +543,7 @@ mod tests {
                     if restart {
                         running = windows(aggregates());
                         running
-                            .restore(second[0].name, second[0].rows.clone())
+                            .restore(second[0].name, second[0].rows.clone().unwrap())
                             .unwrap();
                     }
                 }

@@ -333,14 +333,18 @@ impl Engine {
         let lanes = self.on_lanes(move |lane| lane.barrier(epoch, close))?;
         let mut states = Vec::new();
         let mut sinks: BTreeMap<String, Vec<_>> = BTreeMap::new();
-        for LaneBarrier {
-            states: parts,
-            stagings,
-            books,
-        } in lanes
+        for (
+            lane,
+            LaneBarrier {
+                states: parts,
+                stagings,
+                books,
+            },
+        ) in lanes.into_iter().enumerate()
         {
             states.extend(parts.into_iter().map(|(node, part)| NodeState {
                 node: self.parts.graph.nodes[node].name.clone(),
+                lane,
                 part,
             }));
             for (table, staging) in stagings {

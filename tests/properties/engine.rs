@@ -6,8 +6,9 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use tributary::operator::{self, Operator, Output, hidden, keys};
+use tributary::operator::{self, Operator, Output, StatePart, hidden, keys};
 use tributary::plan::{Node, Op};
 use tributary::time::{EventTime, Progress};
 
@@ -160,6 +161,8 @@ pub struct Engine {
     node: Node,
     inputs: Vec<SchemaRef>,
     lanes: Vec<Box<dyn Operator>>,
+    /// What the last snapshot of each lane has under numbers.
+    held: Vec<BTreeMap<(&'static str, u64), RecordBatch>>,
     progress: Vec<Progress>,
     /// How far the node's output has come.
     pub announced: Progress,
@@ -182,6 +185,7 @@ impl Engine {
             node,
             inputs,
             lanes: Vec::new(),
+            held: Vec::new(),
             progress,
             announced: Progress::START,
             out: Vec::new(),
@@ -195,6 +199,23 @@ impl Engine {
     fn start(&mut self, lanes: usize) {
         let build = || operator::build(&self.node, &self.inputs).unwrap().unwrap();
         self.lanes = (0..lanes).map(|_| build()).collect();
+        self.held = vec![BTreeMap::new(); lanes];
+    }
+
+    /// The whole state: what the operators give, and what they gave before and only name.
+    fn snapshot(&mut self) -> Vec<(StatePart, RecordBatch)> {
+        let mut parts = Vec::new();
+        for (lane, held) in self.lanes.iter_mut().zip(&mut self.held) {
+            let mut before = std::mem::take(held);
+            for part in lane.snapshot().unwrap() {
+                let key = part.id.map(|id| (part.name, id));
+                let rows = part.rows.clone();
+                let rows = rows.unwrap_or_else(|| before.remove(&key.unwrap()).unwrap());
+                held.extend(key.map(|key| (key, rows.clone())));
+                parts.push((part, rows));
+            }
+        }
+        parts
     }
 
     pub fn send(&mut self, input: usize, rows: &[Row], size: usize) {
@@ -225,40 +246,28 @@ impl Engine {
     pub fn end(&mut self) {
         let end = vec![Progress::at(EventTime::END); self.inputs.len()];
         self.watermark(&end);
-        for lane in &mut self.lanes {
-            assert!(
-                lane.snapshot().unwrap().is_empty(),
-                "nothing is kept after the end"
-            );
-        }
+        assert!(self.snapshot().is_empty(), "nothing is kept after the end");
     }
 
     pub fn after(&mut self, after: &After) {
         match after {
             After::Nothing => {}
             After::Snapshot => {
-                for lane in &mut self.lanes {
-                    lane.snapshot().unwrap();
-                }
+                self.snapshot();
             }
             After::Restart {
                 lanes,
                 progress_first,
             } => {
-                let parts: Vec<_> = self
-                    .lanes
-                    .iter_mut()
-                    .flat_map(|lane| lane.snapshot().unwrap())
-                    .collect();
+                let parts = self.snapshot();
                 self.start(*lanes);
                 let progress = self.progress.clone();
                 let told = (self.out.len(), self.announced);
                 if *progress_first {
                     self.watermark(&progress);
                 }
-                for part in parts {
-                    let shares =
-                        keys::partition_columns(part.rows, part.key_columns, *lanes).unwrap();
+                for (part, rows) in parts {
+                    let shares = keys::partition_columns(rows, part.key_columns, *lanes).unwrap();
                     for (lane, share) in self.lanes.iter_mut().zip(shares) {
                         if let Some(share) = share {
                             lane.restore(part.name, share).unwrap();

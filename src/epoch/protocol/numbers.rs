@@ -261,11 +261,13 @@ impl Process {
         };
         let state = |rows| StatePart {
             name: "sum",
-            rows: batch(rows),
+            id: None,
+            rows: Some(batch(rows)),
             key_columns: 0,
         };
         let states = [state(&[self.sum]), state(&[])].map(|part| NodeState {
             node: "sum".into(),
+            lane: 0,
             part,
         });
         let barrier = Barrier {

@@ -29,6 +29,8 @@ pub(super) struct Side {
     buckets: BTreeMap<i64, Bucket>,
     bucket_ms: i64,
     entries: usize,
+    /// How many parts were saved, for their numbers.
+    saves: u64,
     /// On an outer side: the rows that had no match when they came, by time and by their place in the bucket.
     unmatched: Option<BinaryHeap<Reverse<(i64, u32)>>>,
 }
@@ -41,14 +43,6 @@ pub(super) struct Arrivals<'a> {
     pub matched: &'a [bool],
     /// Whether the row can still be matched.
     pub keep: &'a [bool],
-}
-
-/// A kept row that a new row may match.
-#[derive(Clone, Copy)]
-pub(super) struct Found {
-    pub id: u64,
-    bucket: i64,
-    entry: u32,
 }
 
 /// Kept rows, in the order in which they came.
@@ -64,7 +58,17 @@ struct Chunk {
     first: u64,
     batch: RecordBatch,
     keys: KeyRows,
+    times: Vec<i64>,
+    matched: Vec<bool>,
     live: usize,
+    /// What the last snapshot said of it, while that is still true.
+    saved: Option<Saved>,
+}
+
+struct Saved {
+    id: u64,
+    /// When rows up to this time have expired it says too much: one of them comes out padded, and must not do so again.
+    until: i64,
 }
 
 #[derive(Default)]
@@ -78,7 +82,6 @@ struct Entry {
     id: u64,
     time: i64,
     older: u32,
-    matched: bool,
 }
 
 impl Side {
@@ -90,39 +93,38 @@ impl Side {
             buckets: BTreeMap::new(),
             bucket_ms: (span_ms / 2).max(MIN_BUCKET_MS),
             entries: 0,
+            saves: 0,
             unmatched: outer.then(BinaryHeap::new),
         }
     }
 
     /// Adds the kept rows with this key and a time between the two, ends included, to `found`.
-    pub fn find(&self, hash: u64, key: &[u8], from: i64, to: i64, found: &mut Vec<Found>) {
+    pub fn find(&self, hash: u64, key: &[u8], from: i64, to: i64, found: &mut Vec<u64>) {
         if from > to {
             return;
         }
-        for (number, bucket) in self
-            .buckets
-            .range(self.bucket_of(from)..=self.bucket_of(to))
-        {
+        let buckets = self.bucket_of(from)..=self.bucket_of(to);
+        for (_, bucket) in self.buckets.range(buckets) {
             let mut at = bucket.newest.get(&hash).copied().unwrap_or(NONE);
             while at != NONE {
                 let entry = &bucket.entries[at as usize];
                 if (from..=to).contains(&entry.time) && self.key(entry.id) == key {
-                    found.push(Found {
-                        id: entry.id,
-                        bucket: *number,
-                        entry: at,
-                    });
+                    found.push(entry.id);
                 }
                 at = entry.older;
             }
         }
     }
 
-    pub fn mark_matched(&mut self, found: &Found) {
-        if self.unmatched.is_some()
-            && let Some(bucket) = self.buckets.get_mut(&found.bucket)
-        {
-            bucket.entries[found.entry as usize].matched = true;
+    pub fn mark_matched(&mut self, id: u64) {
+        if self.unmatched.is_none() {
+            return;
+        }
+        let chunk = self.chunk_of(id);
+        let chunk = &mut self.chunks[chunk];
+        let matched = &mut chunk.matched[(id - chunk.first) as usize];
+        if !std::mem::replace(matched, true) {
+            chunk.saved = None;
         }
     }
 
@@ -142,23 +144,22 @@ impl Side {
         for (id, row) in (self.next_id..).zip(&kept) {
             self.index(id, keys.hashes[*row], times.value(*row), matched[*row]);
         }
-        let chunk = if kept.len() == batch.num_rows() {
-            Chunk {
-                first: self.next_id,
-                batch,
-                keys: keys.rows,
-                live: kept.len(),
-            }
+        let (own, batch) = if kept.len() == batch.num_rows() {
+            (keys.rows, batch)
         } else {
             let mut own = encoder.empty();
             kept.iter().for_each(|row| own.push(&keys.rows, *row));
-            let batch = filter_record_batch(&batch, &BooleanArray::from(keep.to_vec()))?;
-            Chunk {
-                first: self.next_id,
-                batch,
-                keys: own,
-                live: kept.len(),
-            }
+            let keep = BooleanArray::from(keep.to_vec());
+            (own, filter_record_batch(&batch, &keep)?)
+        };
+        let chunk = Chunk {
+            first: self.next_id,
+            batch,
+            keys: own,
+            times: kept.iter().map(|row| times.value(*row)).collect(),
+            matched: kept.iter().map(|row| matched[*row]).collect(),
+            live: kept.len(),
+            saved: None,
         };
         self.next_id += kept.len() as u64;
         self.chunks.push(chunk);
@@ -206,18 +207,16 @@ impl Side {
     /// On an outer side: the rows up to this time that never matched, each told once.
     pub fn expired_unmatched(&mut self, limit: i64) -> Vec<u64> {
         let mut expired = Vec::new();
-        let bucket_ms = self.bucket_ms;
-        let Some(unmatched) = &mut self.unmatched else {
-            return expired;
-        };
-        while let Some(Reverse((time, _))) = unmatched.peek()
+        while let Some(unmatched) = &mut self.unmatched
+            && let Some(Reverse((time, _))) = unmatched.peek()
             && *time <= limit
             && let Some(Reverse((time, entry))) = unmatched.pop()
         {
-            if let Some(bucket) = self.buckets.get(&time.div_euclid(bucket_ms)) {
-                let entry = &bucket.entries[entry as usize];
-                if !entry.matched {
-                    expired.push(entry.id);
+            if let Some(bucket) = self.buckets.get(&self.bucket_of(time)) {
+                let id = bucket.entries[entry as usize].id;
+                let chunk = &self.chunks[self.chunk_of(id)];
+                if !chunk.matched[(id - chunk.first) as usize] {
+                    expired.push(id);
                 }
             }
         }
@@ -258,43 +257,40 @@ impl Side {
         Ok(())
     }
 
-    /// Everything later than `limit`, which is all that can still be matched, in parts that share their columns with what is kept.
-    pub fn contents(&self, limit: i64, encoder: &KeyEncoder) -> Result<Vec<Contents>> {
-        let entries = self.buckets.values().flat_map(|bucket| &bucket.entries);
-        let entries = entries.filter(|entry| entry.time > limit);
-        let mut rows: Vec<_> = entries
-            .map(|entry| (entry.id, entry.time, entry.matched))
-            .collect();
-        rows.sort_unstable_by_key(|(id, ..)| *id);
-        let mut contents = Vec::with_capacity(self.chunks.len());
-        let mut rest = rows.as_slice();
-        for chunk in &self.chunks {
-            let end = chunk.first + chunk.keys.len() as u64;
-            let (own, later) = rest.split_at(rest.partition_point(|(id, ..)| *id < end));
-            rest = later;
-            if own.is_empty() {
+    /// Everything later than `limit`, which is all that can still be matched, in parts that share their columns with what is kept. Of a part
+    /// that is as it was at the last call only its number.
+    pub fn contents(
+        &mut self,
+        limit: i64,
+        encoder: &KeyEncoder,
+    ) -> Result<Vec<(u64, Option<Contents>)>> {
+        let mut parts = Vec::with_capacity(self.chunks.len());
+        for chunk in &mut self.chunks {
+            if let Some(saved) = chunk.saved.as_ref().filter(|saved| limit < saved.until) {
+                parts.push((saved.id, None));
                 continue;
             }
-            let places = own.iter().map(|(id, ..)| (id - chunk.first) as usize);
-            let batch = if own.len() == chunk.keys.len() {
-                chunk.batch.clone()
-            } else {
-                let rows: UInt32Array = places.clone().map(|row| row as u32).collect();
-                take_record_batch(&chunk.batch, &rows)?
+            chunk.saved = None;
+            let Some(contents) = chunk.contents(limit, encoder)? else {
+                continue;
             };
-            contents.push(Contents {
-                keys: encoder.decode(&chunk.keys, places)?,
-                batch,
-                times: own.iter().map(|(_, time, _)| *time).collect(),
-                matched: own.iter().map(|(.., matched)| *matched).collect(),
-            });
+            let alone = contents.times.iter().zip(&contents.matched);
+            let alone = alone.filter(|(_, matched)| self.unmatched.is_some() && !**matched);
+            let until = alone.map(|(time, _)| *time).min().unwrap_or(i64::MAX);
+            self.saves += 1;
+            let id = self.saves;
+            chunk.saved = Some(Saved { id, until });
+            parts.push((id, Some(contents)));
         }
-        Ok(contents)
+        Ok(parts)
     }
 
     /// The bytes that it takes, roughly.
     pub fn size(&self) -> usize {
-        let chunk = |chunk: &Chunk| chunk.batch.get_array_memory_size() + chunk.keys.size();
+        let chunk = |chunk: &Chunk| {
+            let each = size_of::<i64>() + size_of::<bool>();
+            chunk.batch.get_array_memory_size() + chunk.keys.size() + chunk.times.len() * each
+        };
         let bucket = |bucket: &Bucket| {
             bucket.newest.capacity() * size_of::<(u64, u32)>()
                 + bucket.entries.capacity() * size_of::<Entry>()
@@ -324,12 +320,7 @@ impl Side {
             .or_default();
         let entry = bucket.entries.len() as u32;
         let older = bucket.newest.insert(hash, entry).unwrap_or(NONE);
-        bucket.entries.push(Entry {
-            id,
-            time,
-            older,
-            matched,
-        });
+        bucket.entries.push(Entry { id, time, older });
         self.entries += 1;
         if let Some(unmatched) = &mut self.unmatched
             && !matched
@@ -349,7 +340,10 @@ impl Side {
             }
             before.batch = concat_batches(&before.batch.schema(), [&before.batch, &last.batch])?;
             (0..more).for_each(|row| before.keys.push(&last.keys, row));
+            before.times.append(&mut last.times);
+            before.matched.append(&mut last.matched);
             before.live += last.live;
+            before.saved = None;
             self.chunks.pop();
         }
         Ok(())
@@ -367,15 +361,22 @@ impl Side {
         for ids in ids.chunks(CHUNK) {
             let batch = RecordBatch::try_new(schema.clone(), self.columns(ids.iter().copied())?)?;
             let mut keys = encoder.empty();
+            let (mut times, mut matched) = (Vec::new(), Vec::new());
             for id in ids {
                 let chunk = &self.chunks[self.chunk_of(*id)];
-                keys.push(&chunk.keys, (id - chunk.first) as usize);
+                let row = (id - chunk.first) as usize;
+                keys.push(&chunk.keys, row);
+                times.push(chunk.times[row]);
+                matched.push(chunk.matched[row]);
             }
             chunks.push(Chunk {
                 first,
                 batch,
                 keys,
+                times,
+                matched,
                 live: ids.len(),
+                saved: None,
             });
             first += ids.len() as u64;
         }
@@ -389,5 +390,28 @@ impl Side {
         self.chunks = chunks;
         self.next_id = first;
         Ok(())
+    }
+}
+
+impl Chunk {
+    fn contents(&self, limit: i64, encoder: &KeyEncoder) -> Result<Option<Contents>> {
+        let rows: Vec<usize> = (0..self.times.len())
+            .filter(|row| self.times[*row] > limit)
+            .collect();
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let batch = if rows.len() == self.times.len() {
+            self.batch.clone()
+        } else {
+            let rows: UInt32Array = rows.iter().map(|row| *row as u32).collect();
+            take_record_batch(&self.batch, &rows)?
+        };
+        Ok(Some(Contents {
+            keys: encoder.decode(&self.keys, rows.iter().copied())?,
+            batch,
+            times: rows.iter().map(|row| self.times[*row]).collect(),
+            matched: rows.iter().map(|row| self.matched[*row]).collect(),
+        }))
     }
 }

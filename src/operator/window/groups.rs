@@ -22,6 +22,8 @@ pub(super) struct Groups {
     /// What the accumulators held at the last snapshot. Taking their state empties them; it is put back when
     /// the window is touched next, so that a snapshot of a window that rests costs nothing.
     drained: Option<Drained>,
+    /// The number under which a snapshot has all that is here.
+    pub saved: Option<u64>,
     /// The group of each row of the batch at hand, kept for its memory.
     group_of_row: Vec<usize>,
 }
@@ -43,6 +45,7 @@ impl Groups {
             older: Vec::new(),
             accumulators: functions.map(accumulator).collect::<Result<_>>()?,
             drained: None,
+            saved: None,
             group_of_row: Vec::new(),
         })
     }
@@ -59,6 +62,7 @@ impl Groups {
         feeds: &[Feed],
     ) -> Result<()> {
         self.refill()?;
+        self.saved = None;
         self.find_groups(keys, selected);
         for (accumulator, feed) in self.accumulators.iter_mut().zip(feeds) {
             accumulator.update_batch(
@@ -80,6 +84,7 @@ impl Groups {
         widths: &[usize],
     ) -> Result<()> {
         self.refill()?;
+        self.saved = None;
         self.find_groups(keys, Some(selected));
         let mut rest = states;
         for (accumulator, width) in self.accumulators.iter_mut().zip(widths) {
