@@ -157,6 +157,7 @@ impl Lane {
             watermark: EventTime::NONE,
             read: size(&polled),
             at_end: false,
+            answers: split.reader.answers(),
             finished: false,
             lag: split.reader.lag(),
         };

@@ -35,6 +35,8 @@ pub struct SplitReport {
     /// About how many bytes were read.
     pub read: usize,
     pub at_end: bool,
+    /// Whether its server is there to say so.
+    pub answers: bool,
     pub finished: bool,
     pub lag: Option<u64>,
 }
@@ -48,6 +50,7 @@ pub struct LiveSplit {
     pub watermark: EventTime,
     pub at_end: bool,
     pub idle: bool,
+    answers: bool,
     /// It ran ahead of the others, and waits for them.
     pub paused: bool,
     pub lag: Option<u64>,
@@ -213,6 +216,7 @@ impl ScanSplits {
                 watermark: progress.watermark,
                 at_end: false,
                 idle: progress.idle,
+                answers: true,
                 paused: false,
                 lag: None,
                 active_at_ms: now_ms,
@@ -267,13 +271,14 @@ impl ScanSplits {
         }
         split.watermark = split.watermark.max(report.watermark);
         split.at_end = report.at_end;
+        split.answers = report.answers;
         split.lag = report.lag;
         if report.read > 0 {
             split.idle = false;
             self.active_at_ms = now_ms;
         }
         // It is quiet only while it is known to have nothing more: not while its server is away, nor at once when that is back.
-        if report.read > 0 || !report.at_end {
+        if report.read > 0 || !(report.at_end && report.answers) {
             split.active_at_ms = now_ms;
         }
         if report.finished {
@@ -301,8 +306,8 @@ impl ScanSplits {
             timeout > 0 && (already || now_ms - active_at_ms >= timeout)
         };
         for split in self.reading.values_mut() {
-            // A split that is merely not read yet, or waits for others, is never idle.
-            let may = split.at_end && !split.paused;
+            // A split that is merely not read yet, or waits for others, or whose server is away, is never idle.
+            let may = split.at_end && split.answers && !split.paused;
             split.idle = may && quiet(split.idle, split.active_at_ms);
         }
         if self.opening() {
@@ -413,16 +418,6 @@ impl ScanSplits {
         self.all()
             .map(|split| (split.split.clone(), split.position))
             .collect()
-    }
-
-    /// The open split that holds the watermark back.
-    pub fn holding_back(&self) -> Option<&LiveSplit> {
-        let counting = self.reading.values().filter(|split| !split.idle);
-        if self.timed {
-            counting.min_by_key(|split| split.watermark)
-        } else {
-            None
-        }
     }
 }
 

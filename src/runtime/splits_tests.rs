@@ -85,6 +85,7 @@ fn report(ordinal: i32, watermark: i64, worked: bool, at_end: bool, finished: bo
         watermark: EventTime(watermark),
         read: usize::from(worked),
         at_end,
+        answers: true,
         finished,
         lag: None,
     }
@@ -135,9 +136,13 @@ fn after_an_outage_each_split_has_the_whole_timeout_to_speak() {
     scan.report(&report(1, 60, true, true, false), 0);
     let back = 5 * TIMEOUT_MS;
     for away in [TIMEOUT_MS, back] {
-        scan.report(&report(0, 50, false, false, false), away);
-        scan.report(&report(1, 60, false, false, false), away);
+        for ordinal in [0, 1] {
+            let quiet = report(ordinal, 0, false, true, false);
+            let answers = false;
+            scan.report(&SplitReport { answers, ..quiet }, away);
+        }
         assert_eq!(scan.progress(away), Progress::at(EventTime(50)));
+        assert_eq!(scan.slowest(), None, "it holds up no other source");
     }
     scan.report(&report(0, 50, false, true, false), back + 1);
     scan.report(&report(1, 900, true, true, false), back + 1);

@@ -29,10 +29,21 @@ struct State {
     closed: AtomicBool,
     /// The last thing that went wrong, which says more than that all brokers are down.
     reason: Mutex<String>,
-    /// Where each partition ends, as last heard.
-    ends: Mutex<BTreeMap<Split, Arc<AtomicI64>>>,
+    news: Mutex<BTreeMap<Split, Arc<News>>>,
     commits: Commits,
 }
+
+/// What the statistics last told of a partition.
+pub(super) struct News {
+    /// Where it ends.
+    pub end: AtomicI64,
+    /// Its leader has said nothing for a while, or there is none.
+    pub silent: AtomicBool,
+}
+
+/// A leader answers a fetch twice a second, even where there is nothing new. One that is cut off without a word would be missed by
+/// librdkafka only after a minute. In microseconds, as the statistics count.
+const SILENT_US: i64 = 5_000_000;
 
 /// Commits that are under way, so that the last one of a run is not lost when the process ends.
 #[derive(Default)]
@@ -52,7 +63,7 @@ impl Connection {
             down: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             reason: Mutex::default(),
-            ends: Mutex::default(),
+            news: Mutex::default(),
             commits: Commits::default(),
         }))
     }
@@ -106,11 +117,14 @@ impl Connection {
         }
     }
 
-    /// The end of a partition, kept up to date from here on.
-    pub fn end_of(&self, split: &Split, now: i64) -> Arc<AtomicI64> {
-        let end = Arc::new(AtomicI64::new(now));
-        lock(&self.0.ends).insert(split.clone(), Arc::clone(&end));
-        end
+    /// What is heard of a partition, kept up to date from here on.
+    pub fn news_of(&self, split: &Split, end: i64) -> Arc<News> {
+        let news = Arc::new(News {
+            end: AtomicI64::new(end),
+            silent: AtomicBool::new(false),
+        });
+        lock(&self.0.news).insert(split.clone(), Arc::clone(&news));
+        news
     }
 
     pub fn commit_begins(&self) {
@@ -159,19 +173,27 @@ impl ClientContext for Connection {
     }
 
     fn stats(&self, statistics: Statistics) {
-        let ends = lock(&self.0.ends);
-        for (split, end) in ends.iter() {
+        let heard = |leader: i32| {
+            let mut brokers = statistics.brokers.values();
+            brokers.any(|broker| {
+                broker.nodeid == leader && broker.state == "UP" && broker.rxidle < SILENT_US
+            })
+        };
+        for (split, news) in lock(&self.0.news).iter() {
             let topic = statistics.topics.get(split.topic.as_ref());
-            if let Some(partition) = topic.and_then(|topic| topic.partitions.get(&split.partition))
-            {
-                let now = match self.0.read_committed {
-                    true => partition.ls_offset,
-                    false => partition.hi_offset,
-                };
-                if now >= 0 {
-                    end.store(now, Ordering::Relaxed);
-                }
+            let Some(partition) = topic.and_then(|topic| topic.partitions.get(&split.partition))
+            else {
+                continue;
+            };
+            let end = match self.0.read_committed {
+                true => partition.ls_offset,
+                false => partition.hi_offset,
+            };
+            if end >= 0 {
+                news.end.store(end, Ordering::Relaxed);
             }
+            news.silent
+                .store(!heard(partition.leader), Ordering::Relaxed);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Reads one partition: the hot path.
 
 use super::super::{Poll, Position, Reader, Records, Split};
-use super::connection::{Client, Connection};
+use super::connection::{Client, Connection, News};
 use super::survey::list;
 use super::watch::{Losses, Standing};
 use crate::error::{Error, Result};
@@ -11,7 +11,7 @@ use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// The most records in one run: enough to pay for a batch, few enough to stay in the caches.
@@ -29,8 +29,7 @@ pub(super) struct KafkaReader {
     end: Option<i64>,
     /// Where the partition ended when `end` was set.
     high: i64,
-    /// The partition's end as last heard.
-    latest: Arc<AtomicI64>,
+    news: Arc<News>,
     with_headers: bool,
     at_end: bool,
     finished: bool,
@@ -51,7 +50,7 @@ pub(super) struct Opening {
     pub next: i64,
     pub end: Option<i64>,
     pub high: i64,
-    pub latest: Arc<AtomicI64>,
+    pub news: Arc<News>,
     pub with_headers: bool,
 }
 
@@ -67,7 +66,7 @@ impl KafkaReader {
             next: opening.next,
             end: opening.end,
             high: opening.high,
-            latest: opening.latest,
+            news: opening.news,
             with_headers: opening.with_headers,
             at_end: false,
             finished,
@@ -207,9 +206,8 @@ impl Reader for KafkaReader {
         self.room = (0, 0, 0);
         Ok(match self.finished {
             true => Poll::Finished,
-            // Nobody knows what a server that is away has got meanwhile.
             false => Poll::Pending {
-                at_end: self.at_end && !self.connection.is_down(),
+                at_end: self.at_end,
             },
         })
     }
@@ -224,8 +222,12 @@ impl Reader for KafkaReader {
     fn lag(&self) -> Option<u64> {
         match self.at_end || self.finished {
             true => Some(0),
-            false => u64::try_from(self.latest.load(Ordering::Relaxed) - self.next).ok(),
+            false => u64::try_from(self.news.end.load(Ordering::Relaxed) - self.next).ok(),
         }
+    }
+
+    fn answers(&self) -> bool {
+        !self.connection.is_down() && !self.news.silent.load(Ordering::Relaxed)
     }
 }
 
