@@ -164,8 +164,13 @@ impl FileSink {
         Ok(shares.rejected)
     }
 
-    /// Closes files that the rolling policy wants closed.
+    /// Closes files that the rolling policy wants closed. Where the clock was set back, they count anew from there.
     fn roll(&mut self, now: i64) -> Result<()> {
+        self.checked_ms = self.checked_ms.min(now);
+        for file in self.open.values_mut() {
+            file.opened_ms = file.opened_ms.min(now);
+            file.written_ms = file.written_ms.min(now);
+        }
         let look_at_time = now.saturating_sub(self.checked_ms) >= self.layout.rolling.check_ms;
         if look_at_time {
             self.checked_ms = now;

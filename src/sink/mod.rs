@@ -249,7 +249,8 @@ fn expect_columns(table: &TableSpec, batch: &RecordBatch, carried: bool) -> Resu
     let columns = columns.join(", ");
     Err(if carried {
         Error::job(format!(
-            "table '{}': the checkpoint carries rows of an open file with other columns than the job's table has ({columns});              stop the job with its old text first, which closes its files, then start it with the new one",
+            "table '{}': the checkpoint carries rows of an open file with other columns than the job's table has ({columns}); \
+             stop the job with its old text first, which closes its files, then start it with the new one",
             table.name
         ))
     } else {

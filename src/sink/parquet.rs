@@ -19,7 +19,7 @@ use parquet::arrow::arrow_writer::{
     ArrowColumnWriter, ArrowRowGroupWriterFactory, ArrowWriterOptions, compute_leaves,
 };
 use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
-use parquet::basic::{Compression, ZstdLevel};
+use parquet::basic::{Compression, Type, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::SchemaDescriptor;
@@ -32,6 +32,8 @@ pub(crate) struct ParquetFormat {
     properties: WriterProperties,
 }
 
+/// The names that Parquet prescribes inside lists and maps, in place of Arrow's.
+const COERCE_TYPES: bool = true;
 /// What the root of the file's schema is called.
 const ROOT: &str = "schema";
 
@@ -60,10 +62,13 @@ impl ParquetFormat {
             let why = format!("'{text}' is not zstd, zstd:1 to zstd:22, snappy or none");
             table.refuse(COMPRESSION, why)
         })?;
+        let schema = file_schema(&table.schema.project(columns)?);
+        // What Parquet cannot hold is refused when a file is opened.
+        let described = described(&schema).ok();
         Ok(ParquetFormat {
             table: table.name.clone(),
-            schema: file_schema(&table.schema.project(columns)?),
-            properties: properties(compression),
+            properties: properties(compression, described.as_ref()),
+            schema,
         })
     }
 
@@ -74,11 +79,15 @@ impl ParquetFormat {
 
     /// The columns as Parquet has them in every file that is written so.
     pub fn parquet_schema(&self) -> Result<SchemaDescriptor> {
-        let converter = ArrowSchemaConverter::new()
-            .with_coerce_types(self.properties.coerce_types())
-            .schema_root(ROOT);
-        Ok(converter.convert(&self.schema)?)
+        described(&self.schema)
     }
+}
+
+fn described(schema: &SchemaRef) -> Result<SchemaDescriptor> {
+    let converter = ArrowSchemaConverter::new()
+        .with_coerce_types(COERCE_TYPES)
+        .schema_root(ROOT);
+    Ok(converter.convert(schema)?)
 }
 
 impl Format for ParquetFormat {
@@ -221,15 +230,20 @@ fn file_type(data_type: &DataType) -> DataType {
     }
 }
 
-fn properties(compression: Compression) -> WriterProperties {
-    WriterProperties::builder()
+fn properties(compression: Compression, schema: Option<&SchemaDescriptor>) -> WriterProperties {
+    let mut builder = WriterProperties::builder()
         .set_created_by("tributary".to_string())
         .set_compression(compression)
         .set_dictionary_page_size_limit(DICTIONARY_LIMIT)
         .set_statistics_enabled(EnabledStatistics::Page)
-        // The names that Parquet prescribes inside lists and maps, in place of Arrow's.
-        .set_coerce_types(true)
-        .build()
+        .set_coerce_types(COERCE_TYPES);
+    for column in schema.into_iter().flat_map(SchemaDescriptor::columns) {
+        // Measurements hardly ever come again.
+        if matches!(column.physical_type(), Type::FLOAT | Type::DOUBLE) {
+            builder = builder.set_column_dictionary_enabled(column.path().clone(), false);
+        }
+    }
+    builder.build()
 }
 
 fn compression(text: &str) -> Option<Compression> {

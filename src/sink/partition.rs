@@ -73,6 +73,16 @@ impl Partitioner {
                 name: escaped(name),
             });
         }
+        if let Some(hidden) = columns
+            .iter()
+            .find(|column| column.name.starts_with(['_', '.']))
+        {
+            return Err(Error::job(format!(
+                "table '{}': readers pass over folders that begin with '_' or '.', so nobody would see the rows below '{}=..'; give the \
+                 column in PARTITIONED BY another name",
+                table.name, hidden.name
+            )));
+        }
         let data_columns: Vec<usize> = (0..table.schema.fields().len())
             .filter(|index| columns.iter().all(|column| column.index != *index))
             .collect();
