@@ -120,6 +120,7 @@ impl Bench {
         };
         let context = SourceContext {
             bounded,
+            share: tributary::source::Share::default(),
             memory_budget: 16 << 20,
             waker: self.waker.clone(),
             runtime: self.runtime.handle().clone(),

@@ -45,6 +45,13 @@ impl Duties {
         rule.is_some_and(Rule::waits)
     }
 
+    /// A table of which something is told when a partition is complete.
+    pub fn first_that_completes(&self) -> Option<&str> {
+        let mut tables = self.tables.iter();
+        let found = tables.find(|(_, duty)| duty.terms.complete.is_some());
+        found.map(|(table, _)| table.as_str())
+    }
+
     /// One more table for a crawler.
     fn crawl(&mut self, job: Job<'_>, spec: &TableSpec, name: &str) -> Result<()> {
         let glue = &job.settings.glue;

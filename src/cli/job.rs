@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::plan::{self, Graph, Op};
 use crate::runtime::Addresses;
 use crate::sink::{self, TableSpec};
+use crate::source::Share;
 use crate::sql::refusal::refuse;
 use crate::sql::{self, Script, Table};
 use crate::store::{self, Encryption};
@@ -27,6 +28,8 @@ pub struct Job {
     pub letters: Addresses,
     /// The tables that the catalog is told of.
     pub registered: Vec<Registered>,
+    /// The partitions that this process reads.
+    pub share: Share,
     /// What the user should know, each with its place.
     pub warnings: Vec<String>,
 }
@@ -139,6 +142,7 @@ impl Job {
             tables,
             letters,
             registered,
+            share: Share::default(),
             warnings,
         })
     }

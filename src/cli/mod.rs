@@ -13,6 +13,7 @@ mod generate;
 mod job;
 mod outside;
 mod run;
+mod share;
 mod status;
 mod test;
 

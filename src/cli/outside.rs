@@ -38,6 +38,7 @@ impl Outside {
         Outside {
             sources: SourceContext {
                 bounded,
+                share: job.share.clone(),
                 memory_budget: job.memory() / 16 / job.sources().max(1),
                 waker,
                 runtime: runtime.clone(),

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::http;
 use crate::runtime::{Connections, Engine, Event, Finish, Parts, Run, Stop, millis};
 use crate::sink::Publisher;
-use crate::source::Waker;
+use crate::source::{Share, Waker};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +37,9 @@ pub struct Args {
     /// Lanes; one for each core by default.
     #[arg(long, env = "TRIBUTARY_PARALLELISM", value_name = "N")]
     parallelism: Option<usize>,
+    /// Read these partitions of every topic only: other processes read the others, each with its own. For jobs without windows and joins.
+    #[arg(long, value_name = "0-3,8", value_parser = clap::value_parser!(Share))]
+    partitions: Option<Share>,
     /// Where health, metrics and the page are served, or `off`. Default 127.0.0.1:9090, where that is free.
     #[arg(long, env = "TRIBUTARY_HTTP", value_name = "ADDR|off")]
     http: Option<String>,
@@ -68,7 +71,10 @@ impl Args {
 }
 
 pub fn run(args: Args) -> Result<u8> {
-    let job = Job::load(&args.job, &args.overrides())?;
+    let mut job = Job::load(&args.job, &args.overrides())?;
+    if let Some(share) = &args.partitions {
+        job.take_share(share.clone())?;
+    }
     for warning in &job.warnings {
         warn!("{warning}");
     }
@@ -82,6 +88,7 @@ pub fn run(args: Args) -> Result<u8> {
         mode,
     };
     let runtime = super::runtime()?;
+    runtime.block_on(job.check_share())?;
     runtime.block_on(fits_the_catalog(&job))?;
     let reporter = Reporter::new(&job);
     serve(&runtime, args.http.as_deref(), &reporter)?;

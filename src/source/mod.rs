@@ -13,11 +13,14 @@ pub mod embedded;
 pub mod filesystem;
 pub mod kafka;
 pub mod memory;
+mod share;
 #[cfg(test)]
 mod suite;
 
 use crate::clock::Clock;
 use crate::decode::Reason;
+pub use share::Share;
+
 use crate::error::{Error, Result};
 use crate::plan::Scan;
 use arrow::record_batch::RecordBatch;
@@ -78,6 +81,8 @@ pub type StoreOpener =
 pub struct SourceContext {
     /// The command line's `--bounded`: read what is there now, then end.
     pub bounded: bool,
+    /// The command line's `--partitions`.
+    pub share: Share,
     /// Bytes that each source may hold which were read ahead and not polled yet.
     pub memory_budget: usize,
     pub waker: Waker,
@@ -171,6 +176,11 @@ pub trait Reader: Send {
     /// How many records the split still holds behind the position, where that is known.
     fn lag(&self) -> Option<u64> {
         None
+    }
+
+    /// Whether its server answers. While it does not, nobody knows what the split has got meanwhile, so it does not become idle.
+    fn answers(&self) -> bool {
+        true
     }
 }
 

@@ -39,6 +39,7 @@ impl Bench {
     pub fn context(&self) -> SourceContext {
         SourceContext {
             bounded: true,
+            share: crate::source::Share::default(),
             memory_budget: 16 << 20,
             waker: self.waker.clone(),
             runtime: self.runtime.handle().clone(),

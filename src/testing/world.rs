@@ -111,6 +111,7 @@ impl World {
             Arc::new(|url| Err(Error::bug(format!("a case opened '{url}'"))));
         let sources = SourceContext {
             bounded: false,
+            share: crate::source::Share::default(),
             memory_budget: MEMORY,
             waker: Waker::default(),
             runtime: runtime.handle().clone(),

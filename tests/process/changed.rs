@@ -244,3 +244,23 @@ fn rows_of_open_files_are_not_lost_with_their_table() {
     place.finish(&job(&[SUMS]), &[]);
     place.audit(&job(&[SUMS]));
 }
+
+/// Each process would read all of the folder, and have some rows of a key only.
+#[test]
+fn a_share_of_what_cannot_be_shared_is_refused() {
+    let place = Place::new();
+    let shared = ["--partitions", "0-3"];
+    let copied = "\nINSERT INTO p SELECT k, n FROM t;\n";
+    expect_refusal(
+        &place.run(&job(&[copied]), &shared),
+        &["--partitions 0-3", "'t' is not read from Kafka"],
+    );
+    let kafka = TABLES.replace(
+        "'connector' = 'filesystem', 'path' = '${INPUT}', 'format' = 'json', 'source.monitor-interval' = '5 ms'",
+        "'connector' = 'kafka', 'topic' = 't', 'properties.bootstrap.servers' = '127.0.0.1:1', 'format' = 'json'",
+    );
+    expect_refusal(
+        &place.run(&(kafka + SUMS), &shared),
+        &["'o window' brings the rows of a key together"],
+    );
+}

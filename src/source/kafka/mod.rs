@@ -76,7 +76,7 @@ impl KafkaSource {
     pub fn new(scan: &Scan, context: &SourceContext) -> Result<Self> {
         let table = &scan.table;
         let mut config = client_config(table)?;
-        let options = ScanOptions::of(table, context.bounded)?;
+        let options = ScanOptions::of(table, context.bounded, context.share.clone())?;
         // librdkafka keeps assigned partitions under a group's name, also where nothing is ever committed.
         for (key, value) in [
             ("group.id", "tributary"),
@@ -148,7 +148,7 @@ impl KafkaSource {
     fn first_answer(&self, asker: &Client) -> Result<(Found, BTreeMap<Split, Bounds>)> {
         let mut tries = 0;
         loop {
-            let answer = survey::partitions(asker, &self.options.topics);
+            let answer = survey::partitions(asker, &self.options);
             match answer {
                 Ok(found) if self.complete(&found, &mut tries)? => {
                     match survey::bounds(asker, &found.splits, &self.options) {
@@ -182,6 +182,7 @@ impl KafkaSource {
                     pattern.as_str()
                 )
             }
+            (_, []) => format!("no topic has one of the partitions {}", self.options.share),
             (_, missing) => {
                 let missing = missing
                     .iter()
@@ -324,7 +325,7 @@ impl Source for KafkaSource {
             next,
             end,
             high,
-            latest: self.connection.end_of(split, high),
+            news: self.connection.news_of(split, high),
             with_headers: self.with_headers,
         })))
     }

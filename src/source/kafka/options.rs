@@ -1,6 +1,7 @@
 //! Which topics, from where, and up to where: the `scan.*` options of a Kafka table.
 
 use crate::error::{Error, Result};
+use crate::source::Share;
 use crate::sql::Table;
 use crate::sql::values::duration_ms;
 use regex::Regex;
@@ -10,6 +11,7 @@ use std::collections::BTreeMap;
 #[derive(Debug)]
 pub(super) struct ScanOptions {
     pub topics: Topics,
+    pub share: Share,
     pub start: Start,
     /// Where a group that never committed begins.
     pub missing: Missing,
@@ -51,7 +53,7 @@ pub(super) enum End {
 }
 
 impl ScanOptions {
-    pub fn of(table: &Table, bounded: bool) -> Result<Self> {
+    pub fn of(table: &Table, bounded: bool, share: Share) -> Result<Self> {
         let read = Reading { table };
         let topics = read.topics()?;
         let has_group = table.options.get("properties.group.id").is_some();
@@ -118,6 +120,7 @@ impl ScanOptions {
         };
         Ok(ScanOptions {
             topics,
+            share,
             start,
             missing,
             discovery_ms: if end.is_some() {
@@ -234,6 +237,7 @@ mod tests {
         ScanOptions::of(
             &suite::scan("t", Arc::new(Schema::empty()), options).table,
             false,
+            Share::default(),
         )
     }
 

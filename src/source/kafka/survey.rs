@@ -33,7 +33,9 @@ pub(super) struct Bounds {
     pub high: i64,
 }
 
-pub(super) fn partitions(client: &Client, topics: &Topics) -> KafkaResult<Found> {
+/// The partitions that are to be read, and the topics that have none yet.
+pub(super) fn partitions(client: &Client, options: &ScanOptions) -> KafkaResult<Found> {
+    let topics = &options.topics;
     let mut found = Found {
         splits: Vec::new(),
         missing: Vec::new(),
@@ -75,6 +77,9 @@ pub(super) fn partitions(client: &Client, topics: &Topics) -> KafkaResult<Found>
                 partition: p.id(),
             }));
     }
+    found
+        .splits
+        .retain(|split| options.share.contains(split.partition));
     found.splits.sort();
     found.splits.dedup();
     Ok(found)

@@ -125,7 +125,7 @@ impl Watcher {
 
     /// Looks for partitions that are new. They are read from their beginning, as in Flink.
     fn look(&mut self) {
-        let found = match survey::partitions(&self.asker, &self.options.topics) {
+        let found = match survey::partitions(&self.asker, &self.options) {
             Ok(found) => found,
             Err(error) => return self.connection.lost(&error.to_string()),
         };
