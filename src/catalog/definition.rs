@@ -6,6 +6,7 @@ use super::{Column, Definition, Format, Partition, hive, projected};
 use crate::config::{GLUE_DATABASE, Settings};
 use crate::plan::Graph;
 use crate::sink::{TableSpec, default_partition, folder_values};
+use crate::source::filesystem::unescaped;
 use crate::sql::connectors::filesystem::{METASTORE, POLICY};
 use crate::sql::refusal::{Parsed, Refusal};
 use crate::sql::{OptionValue, Place, Script, Table};
@@ -39,6 +40,16 @@ impl Registered {
         !self.definition.partition_keys.is_empty() && !self.definition.is_projected()
     }
 
+    /// Whether this folder below the table's is that of a partition: it names each of the keys, in their order.
+    pub fn has_folder(&self, folder: &str) -> bool {
+        let named = folder.split('/').map(|part| {
+            let (key, _) = part.split_once('=')?;
+            Some(hive::lower(&unescaped(key)))
+        });
+        let keys = self.definition.partition_keys.iter();
+        named.eq(keys.map(|key| Some(key.name.clone())))
+    }
+
     /// The partition whose files are in this folder below the table's: `dt=2024-03-01/hour=07`.
     pub fn partition(&self, folder: &str) -> Partition {
         let values = folder_values(folder).into_iter().map(|value| {
@@ -50,7 +61,11 @@ impl Registered {
         });
         Partition {
             values: values.collect(),
-            location: format!("{}/{folder}", self.definition.location),
+            location: format!(
+                "{}/{}",
+                self.definition.location,
+                spelled(folder, &self.definition.location)
+            ),
         }
     }
 }
@@ -295,9 +310,20 @@ pub fn location(path: &str) -> String {
         return path.to_owned();
     }
     match crate::store::open(path) {
-        Ok(located) => format!("file:///{}", located.path),
+        Ok(located) => format!("file:///{}", spelled(located.path.as_ref(), "file:///")),
         // The store says the same, with the reason, when the table is opened.
         Err(_) => path.to_owned(),
+    }
+}
+
+/// A path as it is spelled in a location: on a disk that is a URL, in which some characters mean something.
+pub fn spelled(path: &str, location: &str) -> String {
+    match location.starts_with("file://") {
+        true => path
+            .replace('%', "%25")
+            .replace('#', "%23")
+            .replace('?', "%3F"),
+        false => path.to_owned(),
     }
 }
 
@@ -322,25 +348,58 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_folder_is_a_partition() {
+    fn table(location: &str) -> Registered {
+        let key = |name: &str| Column {
+            name: name.into(),
+            hive_type: "string".into(),
+            comment: None,
+        };
         let definition = Definition {
             database: "d".into(),
             name: "t".into(),
             columns: Vec::new(),
-            partition_keys: vec![Column {
-                name: "dt".into(),
-                hive_type: "string".into(),
-                comment: None,
-            }],
-            location: "s3://b/t".into(),
+            partition_keys: vec![key("dt"), key("hour")],
+            location: location.into(),
             parameters: BTreeMap::new(),
             format: Format::Parquet,
         };
-        let table = Registered::new("T", definition, "none");
+        Registered::new("T", definition, "none")
+    }
+
+    #[test]
+    fn a_folder_is_a_partition() {
+        let table = table("s3://b/t");
         assert!(table.has_partitions());
         let partition = table.partition("dt=none/hour=07%3A15");
         assert_eq!(partition.values, [hive::NULL_PARTITION, "07:15"]);
         assert_eq!(partition.location, "s3://b/t/dt=none/hour=07%3A15");
+    }
+
+    #[test]
+    fn other_folders_are_none() {
+        let table = table("s3://b/t");
+        assert!(table.has_folder("dt=x/hour=07%3A15"));
+        assert!(table.has_folder("Dt=x/%48our=07"));
+        for folder in [
+            "",
+            "dt=x",
+            "hour=07/dt=x",
+            "dt=x/hour=07/minute=1",
+            "dt=x/07",
+        ] {
+            assert!(!table.has_folder(folder), "{folder}");
+        }
+    }
+
+    #[test]
+    fn a_location_on_a_disk_leads_back_to_its_folder() {
+        let path = |location: &str| crate::store::open(location).unwrap().path.to_string();
+        let table = table(&location("/lake/100% #1?/t"));
+        assert_eq!(path(&table.definition.location), "lake/100% #1?/t");
+        let partition = table.partition("dt=x/hour=07%3A15");
+        assert_eq!(
+            path(&partition.location),
+            "lake/100% #1?/t/dt=x/hour=07%3A15"
+        );
     }
 }

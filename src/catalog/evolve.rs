@@ -209,7 +209,10 @@ pub async fn prepare(catalog: &dyn Catalog, tables: &[Definition]) -> Result<Vec
         done.push(match evolution {
             Evolution::Missing => {
                 catalog.create_database(&table.database).await?;
-                catalog.create_table(table).await?;
+                if !catalog.create_table(table).await? {
+                    // Somebody was faster, a crawler, say, and may have another table in mind.
+                    fit(catalog, table).await?;
+                }
                 Prepared::Created
             }
             Evolution::Change { to, changes } => {
@@ -220,6 +223,21 @@ pub async fn prepare(catalog: &dyn Catalog, tables: &[Definition]) -> Result<Vec
         });
     }
     Ok(done)
+}
+
+/// Changes what has to be changed of a table that is there.
+async fn fit(catalog: &dyn Catalog, table: &Definition) -> Result<()> {
+    let tables = std::slice::from_ref(table);
+    let found = inspect(catalog, tables).await?;
+    if let Some(error) = misfits(tables, &found) {
+        return Err(error);
+    }
+    for evolution in found {
+        if let Evolution::Change { to, .. } = evolution {
+            catalog.update_table(&to).await?;
+        }
+    }
+    Ok(())
 }
 
 /// The refusal of all tables that do not fit, if there are any.
@@ -427,6 +445,23 @@ mod tests {
             &table(),
             &["format: a view in the catalog, Parquet in the job"],
         );
+    }
+
+    /// Two that want one name find it free, and only the first of them creates it.
+    #[tokio::test]
+    async fn whoever_is_faster_is_looked_at() {
+        let wider = wanted(|table| table.columns.push(column("added", "bigint")));
+        let catalog = MemoryCatalog::default();
+        let created = prepare(&catalog, &[table(), wider.clone()]).await.unwrap();
+        assert_eq!(created, [Prepared::Created, Prepared::Created]);
+        let there = catalog.table("lake", "breaches").await.unwrap().unwrap();
+        assert_eq!(there, wider);
+
+        let unfit = wanted(|table| table.columns[0].hive_type = "bigint".into());
+        let catalog = MemoryCatalog::default();
+        let error = prepare(&catalog, &[table(), unfit]).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Job);
+        assert!(error.to_string().contains("column id: "), "{error}");
     }
 
     #[tokio::test]

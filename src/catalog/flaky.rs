@@ -71,7 +71,7 @@ impl Catalog for FlakyCatalog {
         self.call(async move { self.inner.tables(database).await }.boxed())
     }
 
-    fn create_table<'a>(&'a self, table: &'a Definition) -> BoxFuture<'a, Result<()>> {
+    fn create_table<'a>(&'a self, table: &'a Definition) -> BoxFuture<'a, Result<bool>> {
         self.call(async move { self.inner.create_table(table).await }.boxed())
     }
 

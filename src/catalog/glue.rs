@@ -8,7 +8,7 @@ mod shape;
 
 use super::{Catalog, Crawler, CrawlerSpec, Definition, Partition, Start};
 use crate::aws;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_glue::Client;
@@ -161,14 +161,14 @@ impl Catalog for GlueCatalog {
         .boxed()
     }
 
-    fn create_table<'a>(&'a self, table: &'a Definition) -> BoxFuture<'a, Result<()>> {
+    fn create_table<'a>(&'a self, table: &'a Definition) -> BoxFuture<'a, Result<bool>> {
         async move {
             let request = self.client().await.create_table();
             let input = shape::table_input(table, None)?;
             let sent = request.database_name(&table.database).table_input(input);
             match sent.send().await {
-                Ok(_) => Ok(()),
-                Err(error) if is(&error, THERE) => Ok(()),
+                Ok(_) => Ok(true),
+                Err(error) if is(&error, THERE) => Ok(false),
                 Err(error) => {
                     let place = format!("{}.{}", table.database, table.name);
                     Err(failed("CreateTable", &place, error))
@@ -236,11 +236,16 @@ impl Catalog for GlueCatalog {
                 unique.entry(&partition.values).or_insert(partition);
             }
             let unique: Vec<Partition> = unique.into_values().cloned().collect();
-            let mut added = 0;
+            let (mut added, mut refused) = (0, None);
             for batch in unique.chunks(BATCH) {
-                added += self.add(table, batch).await?;
+                match self.add(table, batch).await {
+                    Ok(new) => added += new,
+                    // What is refused keeps nothing behind it from being told.
+                    Err(error) if error.kind() == Kind::Job => refused = refused.or(Some(error)),
+                    Err(error) => return Err(error),
+                }
             }
-            Ok(added)
+            refused.map_or(Ok(added), Err)
         }
         .boxed()
     }

@@ -5,7 +5,7 @@
 
 use super::Catalog;
 use super::definition::Registered;
-use super::owed::{Done, News, Owed, Terms};
+use super::owed::{About, Done, News, Owed, Terms, Warning};
 use super::report::Report;
 use super::worker::Worker;
 use crate::clock::{Clock, Sleeper};
@@ -81,8 +81,8 @@ pub struct Keeper {
     terms: BTreeMap<String, Terms>,
     shared: Arc<Shared>,
     voice: Voice,
-    /// The tables of which something was said already.
-    warned: BTreeSet<String>,
+    /// What was said already of which table.
+    warned: BTreeSet<(String, About)>,
     task: Option<JoinHandle<()>>,
 }
 
@@ -180,9 +180,9 @@ impl Keeper {
         news: &BTreeMap<String, News<'_>>,
     ) -> Owed {
         let mut owed = self.settled(owed);
-        for (table, warning) in owed.add(epoch, now_ms, &self.terms, news) {
-            if self.warned.insert(table.clone()) {
-                (self.voice)(&format!("table '{table}': {warning}"));
+        for Warning { table, about, text } in owed.add(epoch, now_ms, &self.terms, news) {
+            if self.warned.insert((table.clone(), about)) {
+                (self.voice)(&format!("table '{table}': {text}"));
             }
         }
         owed
@@ -238,3 +238,7 @@ impl Drop for Keeper {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "keeper_tests.rs"]
+mod tests;

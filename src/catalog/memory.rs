@@ -98,18 +98,19 @@ impl Catalog for MemoryCatalog {
             .collect()))
     }
 
-    fn create_table<'a>(&'a self, table: &'a Definition) -> BoxFuture<'a, Result<()>> {
+    fn create_table<'a>(&'a self, table: &'a Definition) -> BoxFuture<'a, Result<bool>> {
         let mut inner = self.lock();
         if !inner.databases.contains(&table.database) {
             let message = format!("the catalog has no database '{}'", table.database);
             return ready(Err(Error::job(message)));
         }
         let key = (table.database.clone(), table.name.clone());
+        let is_new = !inner.tables.contains_key(&key);
         inner.tables.entry(key).or_insert_with(|| Table {
             definition: table.clone(),
             partitions: BTreeMap::new(),
         });
-        ready(Ok(()))
+        ready(Ok(is_new))
     }
 
     fn update_table<'a>(&'a self, table: &'a Definition) -> BoxFuture<'a, Result<()>> {

@@ -137,8 +137,8 @@ pub trait Catalog: Send + Sync {
     /// Every table of a database, by name.
     fn tables<'a>(&'a self, database: &'a str) -> BoxFuture<'a, Result<Vec<Definition>>>;
 
-    /// Creates a table. One that is there already is left as it is.
-    fn create_table<'a>(&'a self, table: &'a Definition) -> BoxFuture<'a, Result<()>>;
+    /// Creates a table, and answers whether it did. One that is there already is left as it is.
+    fn create_table<'a>(&'a self, table: &'a Definition) -> BoxFuture<'a, Result<bool>>;
 
     /// Gives a table another definition.
     fn update_table<'a>(&'a self, table: &'a Definition) -> BoxFuture<'a, Result<()>>;

@@ -122,8 +122,23 @@ pub enum What {
     },
 }
 
-/// Something that a person should know: the table, and a sentence.
-pub type Warning = (String, String);
+/// Something that a person should know of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    pub table: String,
+    pub about: About,
+    /// A sentence.
+    pub text: String,
+}
+
+/// What a warning is about: of one table each is worth one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum About {
+    /// A partition in whose name there is no time.
+    Timeless,
+    /// Partitions that were given up, since there are too many.
+    GivenUp,
+}
 
 impl Owed {
     pub fn is_empty(&self) -> bool {
@@ -154,8 +169,12 @@ impl Owed {
             let news = news.get(table).unwrap_or(&none);
             let owed = self.tables.entry(table.clone()).or_default();
             owed.register_new(epoch, terms, news);
-            let (complete, warning) = owed.judge(epoch, now_ms, terms, news);
-            warnings.extend(warning.map(|warning| (table.clone(), warning)));
+            let (complete, said) = owed.judge(epoch, now_ms, terms, news);
+            warnings.extend(said.into_iter().map(|(about, text)| Warning {
+                table: table.clone(),
+                about,
+                text,
+            }));
             let Some((crawler, start)) = &terms.crawler else {
                 continue;
             };
@@ -250,11 +269,11 @@ impl OwedTable {
         now_ms: i64,
         terms: &Terms,
         news: &News<'_>,
-    ) -> (bool, Option<String>) {
+    ) -> (bool, Vec<(About, String)>) {
         let Some(rule) = &terms.complete else {
             self.incomplete.clear();
             self.success.clear();
-            return (false, None);
+            return (false, Vec::new());
         };
         for partition in folders(news.tokens) {
             self.success.remove(partition);
@@ -269,13 +288,13 @@ impl OwedTable {
             }
         }
         let watermark = news.watermark.unwrap_or(EventTime::NONE);
-        let mut warning = None;
+        let mut timeless = None;
         let complete: Vec<String> = self
             .incomplete
             .extract_if(.., |partition, first_ms| {
                 let come = rule.has_come(partition, *first_ms, now_ms, watermark);
                 let come = come.unwrap_or_else(|error| {
-                    warning = Some(error.to_string());
+                    timeless = Some(error.to_string());
                     false
                 });
                 come && !news.open.contains(partition)
@@ -289,13 +308,16 @@ impl OwedTable {
         } else {
             self.success.clear();
         }
+        let mut said = Vec::new();
+        said.extend(timeless.map(|text| (About::Timeless, text)));
         let given_up = drop_oldest(&mut self.incomplete) + drop_oldest(&mut self.success);
         if given_up > 0 {
-            warning = Some(format!(
+            let text = format!(
                 "more than {MOST} partitions wait to be complete; {given_up} of the oldest will not be called so until they get new files"
-            ));
+            );
+            said.push((About::GivenUp, text));
         }
-        (any, warning)
+        (any, said)
     }
 
     /// How many partitions the catalog has not been told of; none where nobody counted them.

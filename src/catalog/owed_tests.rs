@@ -70,7 +70,7 @@ impl Told {
         let news = [("t".to_owned(), news)].into();
         let warnings = self.owed.add(self.epoch, now_ms, &self.terms, &news);
         self.warnings
-            .extend(warnings.into_iter().map(|(_, text)| text));
+            .extend(warnings.into_iter().map(|warning| warning.text));
     }
 
     fn done(&mut self, what: What) {

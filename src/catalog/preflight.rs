@@ -229,7 +229,13 @@ impl Look<'_> {
 
 /// How many values projection lists.
 fn projected_count(table: &Table, column: &str) -> Option<u64> {
-    let option = |word: &str| table.options.get(&format!("{PROJECTION}{column}.{word}"));
+    // The option may write the column in upper case or in lower.
+    let option = |word: &str| {
+        let wanted = format!("{PROJECTION}{column}.{word}");
+        let mut entries = table.options.entries.iter();
+        let found = entries.find(|(key, _)| key.eq_ignore_ascii_case(&wanted));
+        found.map(|(_, entry)| entry.value.as_str())
+    };
     if let Some(values) = option("values") {
         return u64::try_from(values.split(',').count()).ok();
     }

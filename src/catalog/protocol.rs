@@ -541,6 +541,31 @@ async fn who_does_not_own_the_job_any_more_tells_nothing() {
     assert_eq!((error.kind(), calls.calls()), (Kind::Fenced, 0));
 }
 
+/// Another tool's folders keep none of the table's from being registered.
+#[tokio::test]
+async fn folders_that_are_no_partitions_are_named_and_left_out() {
+    let world = World::new(3);
+    let strange = ["backup=1/x.parquet", "dt=1970-01-01/x.parquet"].map(str::to_owned);
+    {
+        let mut visible = world.visible.lock().unwrap();
+        visible.files.insert("events".to_owned(), strange.into());
+    }
+    let mut process = world.start(world.sure(), Arc::new(NoHook)).await.unwrap();
+    while process.step < world.script.steps.len() {
+        process.epoch(&world).await.unwrap();
+    }
+    world.settle(&mut process.worker).await.unwrap();
+    let there = world.catalog.partitions("db", "events").await.unwrap();
+    let there: Vec<String> = there.into_iter().map(|one| one.location).collect();
+    let files = world.script.files("events", world.script.steps.len());
+    let expected = files
+        .keys()
+        .map(|folder| format!("s3://lake/events/{folder}"));
+    assert_eq!(there, expected.collect::<Vec<_>>());
+    let words = world.words.lock().unwrap().join("\n");
+    assert!(words.contains("'backup=1'"), "{words}");
+}
+
 /// Between the last publish and the registration the process is gone: the checkpoint knows.
 #[tokio::test]
 async fn what_the_job_ends_without_doing_is_in_its_last_checkpoint() {

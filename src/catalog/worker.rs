@@ -182,6 +182,15 @@ impl Worker {
     fn listen(&mut self) {
         if let Some((epoch, owed)) = self.shared.take_told() {
             (self.behind, self.owed) = (Some(epoch), owed);
+            // What is no longer owed is no trouble any more.
+            let tables = &self.owed.tables;
+            self.troubles.retain(|errand, _| match errand {
+                Errand::Succeed(table) => tables
+                    .get(table)
+                    .is_some_and(|owed| !owed.success.is_empty()),
+                Errand::Register(_) | Errand::Crawl(_) => true,
+            });
+            self.tell_report();
         }
     }
 
@@ -363,9 +372,18 @@ impl Worker {
                 .into_iter()
                 .map(|partition| partition.values)
                 .collect();
-            let all = folders.iter().map(|folder| registered.partition(folder));
+            let (ours, strange): (Vec<String>, Vec<String>) = folders
+                .into_iter()
+                .partition(|folder| registered.has_folder(folder));
+            let all = ours.iter().map(|folder| registered.partition(folder));
             let missing = all.filter(|partition| !there.contains(&partition.values));
             self.add(table, definition, missing.collect()).await?;
+            if let Some(one) = strange.first() {
+                let count = strange.len();
+                (self.tools.voice)(&format!(
+                    "table '{table}': what is in the folder '{one}' is not registered, since it is none of the table's partitions ({count} such)"
+                ));
+            }
             let table = table.to_owned();
             self.done(What::RegisteredEverything { table });
             return Ok(());

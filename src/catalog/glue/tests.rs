@@ -283,6 +283,24 @@ async fn a_partition_that_is_there_is_no_failure_and_another_failure_is() {
 }
 
 #[tokio::test]
+async fn a_partition_that_is_refused_keeps_none_behind_it_from_being_told() {
+    let many: Vec<Partition> = (0..150)
+        .map(|number| Partition {
+            values: vec![format!("{number:03}")],
+            location: format!("s3://b/lake/readings/dt={number:03}"),
+        })
+        .collect();
+    let (glue, asked) = answering(&[
+        (400, r#"{"__type":"InvalidInputException","Message":"bad"}"#),
+        (200, "{}"),
+    ])
+    .await;
+    let error = glue.add_partitions(&table("lake"), &many).await;
+    assert_eq!(error.unwrap_err().kind(), Kind::Job);
+    assert_eq!(asked.lock().unwrap().len(), 2);
+}
+
+#[tokio::test]
 async fn who_may_not_create_databases_uses_one_that_is_there() {
     let (glue, asked) = answering(&[(200, r#"{"Database":{"Name":"lake"}}"#)]).await;
     glue.create_database("lake").await.unwrap();
