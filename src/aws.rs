@@ -22,7 +22,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use object_store::CredentialProvider;
 use object_store::aws::AwsCredential;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 /// Temporary credentials are asked for anew this long before they end.
@@ -33,6 +33,8 @@ const LOOK_AGAIN_AFTER_MS: i64 = 10 * 60 * 1000;
 const ASK_AGAIN_AFTER_MS: i64 = 10 * 1000;
 /// Whoever gives out credentials (a program, say) answers within this time, or is away.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+/// While there are good ones nobody waits for longer than this.
+const ANSWER_SOON: Duration = Duration::from_secs(10);
 
 /// The region, where the environment names one or a profile or the instance does.
 pub fn region() -> Option<String> {
@@ -111,13 +113,9 @@ type Search = fn() -> BoxFuture<'static, SharedCredentialsProvider>;
 pub struct Identity {
     search: Search,
     clock: Arc<dyn Clock>,
-    state: tokio::sync::Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    provider: Option<SharedCredentialsProvider>,
-    current: Option<Current>,
+    /// Who gave the last ones. Whoever asks for new ones holds it meanwhile.
+    provider: tokio::sync::Mutex<Option<SharedCredentialsProvider>>,
+    current: Mutex<Option<Current>>,
 }
 
 #[derive(Clone)]
@@ -130,6 +128,10 @@ struct Current {
 }
 
 impl Current {
+    fn is_good(&self, now_ms: i64) -> bool {
+        self.ends_ms.is_none_or(|ends| now_ms < ends)
+    }
+
     /// Whether these are credentials with an end, and the same.
     fn is(&self, other: &Credentials) -> bool {
         let mine = &self.credentials;
@@ -143,27 +145,49 @@ impl Identity {
         Identity {
             search,
             clock,
-            state: tokio::sync::Mutex::default(),
+            provider: tokio::sync::Mutex::default(),
+            current: Mutex::default(),
         }
     }
 
-    async fn credentials(&self) -> Result<Credentials, CredentialsError> {
-        let mut state = self.state.lock().await;
+    fn current(&self) -> MutexGuard<'_, Option<Current>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Those at hand, where they have not ended.
+    fn good(&self) -> Option<Current> {
         let now = self.clock.now_ms();
-        if let Some(current) = &state.current
+        self.current()
+            .clone()
+            .filter(|current| current.is_good(now))
+    }
+
+    async fn credentials(&self) -> Result<Credentials, CredentialsError> {
+        let mut known = match self.provider.try_lock() {
+            Ok(known) => known,
+            Err(_) => match self.good() {
+                // Somebody asks for new ones already.
+                Some(current) => return Ok(current.credentials),
+                None => self.provider.lock().await,
+            },
+        };
+        let now = self.clock.now_ms();
+        let last = self.current().clone();
+        if let Some(current) = &last
             && now < current.renew_ms
         {
             return Ok(current.credentials.clone());
         }
-        let provider = match &state.provider {
+        let good = last.as_ref().is_some_and(|last| last.is_good(now));
+        let within = if good { ANSWER_SOON } else { ANSWER_WITHIN };
+        let provider = match &*known {
             Some(provider) => provider.clone(),
             None => (self.search)().await,
         };
-        let asked = tokio::time::timeout(ANSWER_WITHIN, provider.provide_credentials()).await;
-        let asked =
-            asked.unwrap_or_else(|_| Err(CredentialsError::provider_timed_out(ANSWER_WITHIN)));
+        let asked = tokio::time::timeout(within, provider.provide_credentials()).await;
+        let asked = asked.unwrap_or_else(|_| Err(CredentialsError::provider_timed_out(within)));
         // While an instance's service is away its provider gives again what it gave before, and says nothing of it.
-        let asked = match (asked, &state.current) {
+        let asked = match (asked, &last) {
             (Ok(found), Some(current)) if current.is(&found) => {
                 Err(CredentialsError::provider_error("there are no newer ones"))
             }
@@ -180,8 +204,8 @@ impl Identity {
                     None => now + LOOK_AGAIN_AFTER_MS,
                 };
                 // What has no end comes from a file, of which the provider remembers what it said once.
-                state.provider = ends_ms.map(|_| provider);
-                state.current = Some(Current {
+                *known = ends_ms.map(|_| provider);
+                *self.current() = Some(Current {
                     credentials: credentials.clone(),
                     ends_ms,
                     renew_ms,
@@ -189,15 +213,15 @@ impl Identity {
                 });
                 Ok(credentials)
             }
-            Err(error) => match &mut state.current {
-                Some(current) if current.ends_ms.is_none_or(|ends| now < ends) => {
+            Err(error) => match &mut *self.current() {
+                Some(current) if current.is_good(now) => {
                     if !std::mem::replace(&mut current.warned, true) {
                         tracing::warn!(
                             "the AWS credentials could not be renewed; those at hand are still good: {}",
                             text(&error)
                         );
                     }
-                    current.renew_ms = now + ASK_AGAIN_AFTER_MS;
+                    current.renew_ms = self.clock.now_ms() + ASK_AGAIN_AFTER_MS;
                     Ok(current.credentials.clone())
                 }
                 // There were some, so there will be some again: whoever gives them out is away.
@@ -272,6 +296,7 @@ mod tests {
     use crate::clock::ManualClock;
     use std::cell::RefCell;
     use std::collections::VecDeque;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     /// What a provider answers next: a name with its end in seconds, or nothing.
     type Answer = Option<(&'static str, Option<u64>)>;
@@ -357,6 +382,43 @@ mod tests {
             &[0, 3300, 3309, 3310, 3601, 3602],
         );
         assert_eq!(names.await, ["a", "a", "a", "a", "later", "b"]);
+    }
+
+    /// Gives credentials once, and then no answer.
+    #[derive(Debug, Default)]
+    struct Hanging(AtomicBool);
+
+    impl ProvideCredentials for Hanging {
+        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+        where
+            Self: 'a,
+        {
+            if self.0.swap(true, Ordering::SeqCst) {
+                return future::ProvideCredentials::new(std::future::pending());
+            }
+            let ends = UNIX_EPOCH + Duration::from_secs(3600);
+            let answer = Credentials::new("a", "secret", None, Some(ends), "test");
+            future::ProvideCredentials::ready(Ok(answer))
+        }
+    }
+
+    #[tokio::test]
+    async fn while_one_asks_for_new_ones_nobody_else_waits() {
+        let hanging = || {
+            let hanging = SharedCredentialsProvider::new(Hanging::default());
+            futures::future::ready(hanging).boxed()
+        };
+        let clock = ManualClock::default();
+        let identity = Identity::new(hanging, Arc::new(clock.clone()));
+        identity.get_credential().await.unwrap();
+        clock.advance(Duration::from_secs(3300));
+        let mut asking = identity.get_credential();
+        assert!((&mut asking).now_or_never().is_none());
+        let other = identity.get_credential().now_or_never();
+        assert_eq!(other.expect("it waits").unwrap().key_id, "a");
+        // Those at hand have ended.
+        clock.advance(Duration::from_secs(300));
+        assert!(identity.get_credential().now_or_never().is_none());
     }
 
     #[tokio::test]
