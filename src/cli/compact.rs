@@ -8,7 +8,7 @@ use crate::catalog::glue::GlueCatalog;
 use crate::catalog::keeper::Duties;
 use crate::clock::{Clock, SystemClock, sleeper};
 use crate::epoch::{KillAt, Owner};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::lake::compact::{
     Compaction, Options, Registration, Report, Sort, Subject, Writer, report,
 };
@@ -65,6 +65,8 @@ pub struct Args {
 }
 
 const DEFAULT_MEMORY: usize = 512 << 20;
+/// How long a run that ends early tries to leave nothing behind.
+const GIVE_UP_WITHIN: Duration = Duration::from_secs(10);
 
 pub fn compact(args: &Args) -> Result<u8> {
     let runtime = super::runtime()?;
@@ -74,24 +76,56 @@ pub fn compact(args: &Args) -> Result<u8> {
         (None, None) => return Err(Error::job("name a job, or a lake with --lake")),
     };
     let work = async {
-        let mut saved = Report::new();
+        let (mut saved, mut refused) = (Report::new(), None);
         for compaction in &compactions {
-            for (table, more) in one(args, compaction).await? {
-                saved.entry(table).or_default().add(&more);
+            match one(args, compaction).await {
+                Ok(report) => {
+                    for (table, more) in report {
+                        saved.entry(table).or_default().add(&more);
+                    }
+                }
+                // What has to be changed for one lake keeps no other from being compacted.
+                Err(error) if error.kind() == Kind::Job => {
+                    if let Some(earlier) = refused.replace(error) {
+                        warn!("{earlier}");
+                    }
+                }
+                Err(error) => return Err(error),
             }
         }
-        Ok::<_, Error>(saved)
+        Ok((saved, refused))
     };
-    let saved = runtime.block_on(async {
-        tokio::select! {
-            saved = work => saved,
+    let (saved, refused) = runtime.block_on(async {
+        let done = tokio::select! {
+            done = work => done,
             () = signal() => Err(Error::retry(
                 "stopped; nothing is lost, and the next 'tributary compact' goes on where this one was",
             )),
+        };
+        if !args.dry_run && !matches!(done, Ok((_, None))) {
+            for compaction in &compactions {
+                give_up(compaction).await;
+            }
         }
+        done
     })?;
-    report::print(&saved, &mut std::io::stdout().lock())?;
-    Ok(0)
+    if refused.is_none() || !saved.is_empty() {
+        report::print(&saved, &mut std::io::stdout().lock())?;
+    }
+    refused.map_or(Ok(0), Err)
+}
+
+/// Lets the next run begin at once, wherever it is: on another host nobody sees that this process has ended.
+async fn give_up(compaction: &Compaction) {
+    let why = match tokio::time::timeout(GIVE_UP_WITHIN, compaction.give_up()).await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(late) => late.to_string(),
+    };
+    let url = &compaction.lake.url;
+    warn!(
+        "{url}: this run could not be given up, so on another host the next one may want --takeover: {why}"
+    );
 }
 
 /// Compacts one lake, or shows what that would do.

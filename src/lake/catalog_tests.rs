@@ -335,6 +335,9 @@ async fn a_projection_says_which_partitions_there_are() {
         error.contains("so the query has to name them: WHERE dt = '...'"),
         "{error}"
     );
+    // Which files such a table has is not known either, and it is a table all the same.
+    let listed = world.answer("show tables").await;
+    assert!(listed.contains("; injected,,,memory://"), "{listed}");
 }
 
 #[tokio::test]

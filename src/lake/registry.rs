@@ -95,12 +95,10 @@ impl Registry {
         for table in tables {
             // What cannot be read is a table all the same.
             let found = match self.provider(table) {
-                Ok(provider) => Some(provider.files(session, &[]).await?),
-                Err(error) => {
-                    tracing::warn!("{error}");
-                    None
-                }
+                Ok(provider) => provider.files(session, &[]).await,
+                Err(error) => Err(error),
             };
+            let found = found.inspect_err(|error| tracing::warn!("{error}")).ok();
             let found = found.as_ref().map(|found| {
                 let files = found.iter().flat_map(|found| &found.files);
                 files.fold((0, 0), |(count, bytes), file| {

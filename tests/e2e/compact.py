@@ -20,8 +20,9 @@ from trino import Trino
 FILES, ROWS, HOURS = 1000, 40, 10
 DATABASE, TABLE = "compaction", "readings"
 # The steps of src/lake/compact/steps.rs. After the last the next run would find nothing to do.
-STEPS = ("after-claim", "during-merge", "after-merge", "after-ready", "during-aside", "after-aside", "after-moved", "after-grace", "after-record", "during-copy",
-         "during-delete", "after-replace", "after-replaced", "during-return", "after-return", "after-returned", "after-second-grace", "during-clean", "after-clean")
+STEPS = ("after-claim", "during-merge", "after-merge", "after-ready", "before-aside", "during-aside", "after-aside", "after-moved", "after-grace",
+         "after-record", "during-copy", "during-delete", "after-replace", "after-replaced", "during-return", "after-return", "after-returned",
+         "after-second-grace", "during-clean", "after-clean")
 GRACE = ("--grace", "8 s", "--older-than", "0 s", "--sort", "id")
 JOB = """
 SET 'pipeline.name' = 'compaction';

@@ -141,6 +141,22 @@ impl<'a> Journal<'a> {
         Ok(journal)
     }
 
+    /// What a process has claimed, if it is the last that did.
+    pub async fn of(
+        at: &'a Located,
+        me: &Owner,
+        clock: &'a dyn Clock,
+    ) -> Result<Option<Journal<'a>>> {
+        let last = Self::last(at).await?;
+        let mine = last.filter(|(_, entry)| entry.owner.id == me.id);
+        Ok(mine.map(|(number, entry)| Journal {
+            at,
+            clock,
+            number,
+            entry,
+        }))
+    }
+
     pub fn entry(&self) -> &Entry {
         &self.entry
     }

@@ -154,9 +154,9 @@ impl Survey {
         report
     }
 
-    /// Whether no table can be compacted while it is read.
+    /// Whether there are tables, and none can be compacted while it is read.
     fn wants_offline(&self) -> bool {
-        self.tables.iter().all(|table| table.wants_offline)
+        !self.tables.is_empty() && self.tables.iter().all(|table| table.wants_offline)
     }
 }
 
@@ -207,6 +207,16 @@ impl Compaction {
         self.hook.at(Step::AfterReady)?;
         self.finish(&mut journal, &mut report).await?;
         Ok(report)
+    }
+
+    /// Ends a run of this process that came to nothing, where it has only merged yet: nobody has seen that, and nobody has to wait for it.
+    pub async fn give_up(&self) -> Result<()> {
+        let mine = Journal::of(&self.lake, &self.me, self.clock.as_ref()).await?;
+        let Some(mut journal) = mine.filter(|it| it.entry().phase == Phase::Merging) else {
+            return Ok(());
+        };
+        self.remove_aside(&journal).await?;
+        journal.enter(Phase::Done).await
     }
 
     /// What another run has left, in words.
@@ -387,7 +397,8 @@ impl Compaction {
 
     fn not_while_read(&self) -> Error {
         Error::job(format!(
-            "{}: no catalog can swap a partition of these tables in one step, so whoever reads meanwhile would see rows twice or not at all: stop the              job and the readers, and say --offline",
+            "{}: no catalog can swap a partition of these tables in one step, so whoever reads meanwhile would see rows twice or not at all: \
+             stop the job and the readers, and say --offline",
             self.lake.url
         ))
     }

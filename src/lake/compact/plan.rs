@@ -2,6 +2,7 @@
 
 use super::journal::VERSION;
 use super::{Compaction, Event, Subject};
+use crate::catalog::definition::spelled;
 use crate::catalog::{Definition, Partition};
 use crate::error::{Error, Result};
 use crate::lake::tables::{Found, Lake};
@@ -289,9 +290,10 @@ fn home(location: &str) -> Option<String> {
 
 /// Where a partition lies while it is aside, if its location is spelled as the lake lays it out.
 pub fn aside(live: &str, folders: &str, aside: &str) -> Option<String> {
+    let folders = spelled(folders, live);
     let trimmed = live.trim_end_matches('/');
     let slashes = &live[trimmed.len()..];
-    let lake = trimmed.strip_suffix(folders)?.strip_suffix('/')?;
+    let lake = trimmed.strip_suffix(folders.as_str())?.strip_suffix('/')?;
     Some(format!("{lake}/{aside}/{folders}{slashes}"))
 }
 
@@ -419,6 +421,8 @@ mod tests {
         assert_eq!(home(&moved).unwrap(), "s3://b/lake/t/dt=a%3Ab/");
         assert_eq!(home("s3://b/lake/t/dt=a%3Ab"), None);
         assert_eq!(there("s3://b/lake/t/dt=a:b"), None);
+        let moved = there("file:///lake/t/dt=a%253Ab").unwrap();
+        assert_eq!(moved, "file:///lake/_tributary/compacted/7/t/dt=a%253Ab");
     }
 
     #[test]

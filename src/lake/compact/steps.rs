@@ -2,13 +2,14 @@
 
 use crate::epoch::Point;
 
-/// A gap between two effects. Those that are called "during" come again for each partition or file.
+/// A gap between two effects. Those that are called "during", and the one before a partition goes aside, come again for each partition or file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     AfterClaim,
     DuringMerge,
     AfterMerge,
     AfterReady,
+    BeforeAside,
     DuringAside,
     AfterAside,
     AfterMoved,
@@ -33,6 +34,7 @@ impl Point for Step {
         Step::DuringMerge,
         Step::AfterMerge,
         Step::AfterReady,
+        Step::BeforeAside,
         Step::DuringAside,
         Step::AfterAside,
         Step::AfterMoved,
@@ -57,6 +59,7 @@ impl Point for Step {
             Step::DuringMerge => "during-merge",
             Step::AfterMerge => "after-merge",
             Step::AfterReady => "after-ready",
+            Step::BeforeAside => "before-aside",
             Step::DuringAside => "during-aside",
             Step::AfterAside => "after-aside",
             Step::AfterMoved => "after-moved",

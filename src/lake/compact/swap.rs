@@ -63,7 +63,8 @@ impl Compaction {
                     }
                     self.mirror(spot).await?;
                     self.expect_complete(spot, &there).await?;
-                    self.lead(&view, spot, Now::Aside).await?;
+                    self.hook.at(Step::BeforeAside)?;
+                    self.lead(&view, spot, Now::Aside, journal).await?;
                 }
                 Some(Now::Aside) => {}
             }
@@ -93,7 +94,17 @@ impl Compaction {
             if !has_all(&there, into) {
                 // As long as one large file is missing, no small one may be.
                 if !has_all(&there, merged) {
-                    self.tell_left(spot, "its files are not what they were");
+                    let mut why = "its files are not what they were".to_string();
+                    let copied: Vec<&str> = into
+                        .keys()
+                        .filter(|name| there.contains_key(*name))
+                        .map(String::as_str)
+                        .collect();
+                    if !copied.is_empty() {
+                        let copied = copied.join(", ");
+                        why += &format!(", and a run that died left {copied} there, with rows that small files may have too");
+                    }
+                    self.tell_left(spot, &why);
                     return Ok(());
                 }
                 for name in into.keys() {
@@ -121,7 +132,7 @@ impl Compaction {
         let view = self.view(plan).await?;
         self.each(self.spots(plan, journal)?, async |spot| {
             if now(spot, &view) == Some(Now::Aside) {
-                self.lead(&view, spot, Now::Live).await?;
+                self.lead(&view, spot, Now::Live, journal).await?;
                 self.hook.at(Step::DuringReturn)?;
             }
             Ok(())
@@ -272,8 +283,14 @@ impl Compaction {
         Ok(view)
     }
 
-    /// One step for whoever reads through the catalog.
-    async fn lead(&self, view: &View, spot: &Spot<'_>, to: Now) -> Result<()> {
+    /// One step for whoever reads through the catalog. Only the owner of the run takes it: what another one is done with is gone.
+    async fn lead(
+        &self,
+        view: &View,
+        spot: &Spot<'_>,
+        to: Now,
+        journal: &Journal<'_>,
+    ) -> Result<()> {
         let known = spot
             .table
             .registered
@@ -294,6 +311,7 @@ impl Compaction {
             values: swap.values.clone(),
             location: location.clone(),
         };
+        journal.still_own().await?;
         self.patiently(|| catalog.move_partition(definition, &partition))
             .await
     }

@@ -268,22 +268,37 @@ async fn only_one_process_compacts_a_lake() {
     world.check_end();
 }
 
+/// Is frozen at a step until another process has done the rest.
+struct Overtaken(World, Mutex<Option<Step>>);
+
+impl Hook<Step> for Overtaken {
+    fn at(&self, step: Step) -> Result<()> {
+        let mut at = self.1.lock().unwrap();
+        if *at == Some(step) {
+            *at = None;
+            let mut other = self.0.compaction();
+            other.options.takeover = true;
+            now(other.run()).unwrap();
+        }
+        Ok(())
+    }
+}
+
+/// Before it leads a partition to a folder that is gone by now, it looks whose run it is.
+#[tokio::test]
+async fn a_frozen_process_leads_nobody_astray() {
+    let world = lake();
+    let mut compaction = world.compaction();
+    let step = Mutex::new(Some(Step::BeforeAside));
+    compaction.hook = Arc::new(Overtaken(world.clone(), step));
+    let error = compaction.run().await.unwrap_err();
+    assert_eq!(error.exit_code(), 3, "{error}");
+    world.check_end();
+}
+
 /// A process that was frozen finds another at work, whatever number of the journal it comes to.
 #[tokio::test]
 async fn a_frozen_process_goes_no_further() {
-    struct Overtaken(World, Mutex<Option<Step>>);
-    impl Hook<Step> for Overtaken {
-        fn at(&self, step: Step) -> Result<()> {
-            let mut at = self.1.lock().unwrap();
-            if *at == Some(step) {
-                *at = None;
-                let mut other = self.0.compaction();
-                other.options.takeover = true;
-                now(other.run()).unwrap();
-            }
-            Ok(())
-        }
-    }
     for &step in Step::ALL {
         let world = lake();
         // The merging has a task of its own, for which the other process would have to wait.
@@ -301,6 +316,37 @@ async fn a_frozen_process_goes_no_further() {
         }
         world.compaction().run().await.unwrap();
         world.check_end();
+    }
+}
+
+/// What nobody has seen is no reason to wait for a process that may live; what readers are led to is.
+#[tokio::test]
+async fn a_run_that_only_merged_is_given_up() {
+    for step in [
+        Step::AfterClaim,
+        Step::DuringMerge,
+        Step::AfterMerge,
+        Step::AfterMoved,
+    ] {
+        let world = lake();
+        let mut living = world.compaction();
+        living.me = Owner::this_process();
+        living.hook = Arc::new(Reader {
+            dies_at: Some((step, AtomicUsize::new(0))),
+            ..Reader::of(&world)
+        });
+        living.run().await.unwrap_err();
+        living.give_up().await.unwrap();
+        let next = world.compaction().run().await;
+        if step == Step::AfterMoved {
+            assert_eq!(next.unwrap_err().exit_code(), 3);
+        } else {
+            next.unwrap();
+            world.check_end();
+        }
+        // It has no more to do with the next one's run.
+        living.give_up().await.unwrap();
+        world.check(&world.listed(), step.name());
     }
 }
 
@@ -340,6 +386,31 @@ async fn files_that_somebody_removes_do_not_come_back() {
         world.settled.lock().unwrap().retain(|id| *id >= 200);
         world.check_end();
     }
+}
+
+/// A run that died while it copied, and somebody who removed a file since: a person has to look.
+#[tokio::test]
+async fn what_is_left_half_copied_is_named() {
+    struct Halfway(World);
+    impl Hook<Step> for Halfway {
+        fn at(&self, step: Step) -> Result<()> {
+            if step == Step::AfterRecord {
+                let aside = self.0.files("_tributary/compacted");
+                let large = aside.iter().find(|path| path.contains("/dt=a/")).unwrap();
+                let name = large.rsplit('/').next().unwrap();
+                self.0.put(&format!("t/dt=a/{name}"), b"half".to_vec());
+                let small = self.0.path("t/dt=a/part-0.parquet");
+                now(self.0.at.store.delete(&small)).unwrap();
+            }
+            Ok(())
+        }
+    }
+    let world = lake();
+    let mut compaction = world.compaction();
+    compaction.hook = Arc::new(Halfway(world.clone()));
+    compaction.run().await.unwrap();
+    let log = world.log.lock().unwrap().join("\n");
+    assert!(log.contains("died left compacted-"), "{log}");
 }
 
 #[tokio::test]

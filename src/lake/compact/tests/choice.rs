@@ -269,6 +269,14 @@ async fn what_no_catalog_can_swap_wants_to_be_offline() {
 }
 
 #[tokio::test]
+async fn where_there_is_no_table_there_is_nothing_to_do() {
+    let world = World::new();
+    let mut compaction = world.offline();
+    compaction.tables.clear();
+    assert!(compaction.run().await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn a_survey_changes_nothing() {
     let world = lake();
     let before = world.files("");
