@@ -1,0 +1,116 @@
+"""How cost grows with the work: one thing is varied at a time, everything else stays.
+
+usage: scaling.py [NAME...]      partitions, keys, window, record, interval, state; all of them without a name
+
+Run it with the Python of `infra/servers install python`. `partitions` and `record` start a Kafka of their own; the others read generated rows, so that
+nothing but Tributary is measured. Each line is one run from nothing to the end."""
+
+import os
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE / "peers"), str(HERE.parent / "tests" / "e2e")]
+from harness import BINARY, Stage  # noqa: E402
+from measured import run  # noqa: E402
+
+# Generated rows whose number says everything else: a row is 10 ms later than the one before, and keys go round.
+ROWS = """
+CREATE TABLE {name} (id BIGINT, text STRING, ts AS TO_TIMESTAMP_LTZ(id * 10, 3), k AS MOD(id * 7919, {keys}), WATERMARK FOR ts AS ts)
+WITH ('connector' = 'datagen', 'number-of-rows' = '{rows}', 'rows-per-second' = '1000000000', 'fields.id.kind' = 'sequence', 'fields.id.start' = '0',
+      'fields.id.end' = '{last}', 'fields.text.length' = '{text}');
+"""
+TUMBLE = """
+CREATE TABLE counts (k BIGINT, n BIGINT, total BIGINT) WITH ('connector' = 'blackhole');
+INSERT INTO counts SELECT k, COUNT(*), SUM(id) FROM TABLE(TUMBLE(TABLE a, DESCRIPTOR(ts), INTERVAL '10' MINUTE)) GROUP BY window_start, window_end, k;
+"""
+JOIN = """
+CREATE TABLE pairs (a BIGINT, b BIGINT) WITH ('connector' = 'blackhole');
+INSERT INTO pairs SELECT a.id, b.id FROM a LEFT JOIN b ON a.k = b.k AND b.ts BETWEEN a.ts - INTERVAL '{seconds}' SECOND AND a.ts + INTERVAL '{seconds}' SECOND;
+"""
+RAW = """
+CREATE TABLE records (id BIGINT, text STRING) WITH ('connector' = 'kafka', 'topic' = '{topic}', 'properties.bootstrap.servers' = '${{KAFKA_BOOTSTRAP_SERVERS}}',
+  'scan.startup.mode' = 'earliest-offset', 'format' = 'json');
+CREATE TABLE copied (id BIGINT, text STRING) WITH ('connector' = 'filesystem', 'path' = '${{LAKE}}/copied', 'format' = 'parquet');
+INSERT INTO copied SELECT id, text FROM records;
+"""
+
+
+def rows(name, count, keys, text=10):
+    return ROWS.format(name=name, rows=count, last=count - 1, keys=keys, text=text)
+
+
+def measure(stage, what, job, count, interval="10 s"):
+    path = stage.work / "job.sql"
+    path.write_text(job)
+    command = [BINARY, "run", path, "--bounded", "--http", "off", "-D", f"execution.checkpointing.interval={interval}"]
+    wall, cpu, peak = run(command, {**stage.env, **stage.place("local")}, stage.work / "log")
+    print(f"| {what} | {count} | {wall:.1f} | {1e6 * cpu / count:.2f} | {peak:.0f} |", flush=True)
+
+
+def keys(stage):
+    for number in (100, 10_000, 100_000, 1_000_000):
+        measure(stage, f"{number} keys", rows("a", 4_000_000, number) + TUMBLE, 4_000_000)
+
+
+def window(stage):
+    both = rows("a", 3_000_000, 3_000_000) + rows("b", 3_000_000, 3_000_000)
+    for minutes in (1, 10, 60, 360):
+        measure(stage, f"rows within {minutes} min of each other", both + JOIN.format(seconds=30 * minutes), 6_000_000)
+
+
+def interval(stage):
+    both = rows("a", 2_000_000, 2_000_000) + rows("b", 2_000_000, 2_000_000) + JOIN.format(seconds=900)
+    for every in ("200 ms", "1 s", "10 s", "60 s"):
+        measure(stage, f"an epoch every {every}", both, 4_000_000, every)
+
+
+def state(stage):
+    """A row has 400 bytes of text, so that the rows that a join keeps are what counts; an epoch each second has to write what is new of them."""
+    for megabytes in (10, 100, 400, 1_000):
+        kept = megabytes * 1_000_000 // 450
+        count = max(2 * kept, 1_000_000)
+        both = rows("a", count, count, 400) + rows("b", count, count)
+        # Both sides keep their rows for as long; only those of the left are large.
+        job = both + JOIN.format(seconds=kept // 100).replace("SELECT a.id, b.id", "SELECT CHAR_LENGTH(a.text), b.id").replace("a BIGINT", "a INT")
+        measure(stage, f"about {megabytes} MB kept by the join", job, 2 * count, "1 s")
+
+
+def load(stage, topic, partitions, count, size):
+    from confluent_kafka import Producer
+    from topics import fresh
+    fresh(stage.kafka, topic, partitions=partitions)
+    producer = Producer({"bootstrap.servers": stage.kafka, "linger.ms": 50, "compression.type": "lz4", "queue.buffering.max.kbytes": 500_000})
+    noise = os.urandom(max(size, 2_000)).hex()
+    for number in range(count):
+        at = number % 1_000
+        value = f'{{"id": {number}, "text": "{noise[at:at + max(size - 25, 1)]}"}}'
+        while True:
+            try:
+                producer.produce(topic, value, partition=number % partitions)
+                break
+            except BufferError:
+                producer.poll(0.1)
+    producer.flush()
+
+
+def partitions(stage):
+    for number in (1, 4, 16, 64):
+        load(stage, f"of-{number}", number, 1_000_000, 200)
+        measure(stage, f"{number} partitions", RAW.format(topic=f"of-{number}"), 1_000_000)
+
+
+def record(stage):
+    for size in (100, 1_000, 10_000, 100_000):
+        count = min(1_000_000, 400_000_000 // size)
+        load(stage, f"size-{size}", 4, count, size)
+        measure(stage, f"records of {size} bytes", RAW.format(topic=f"size-{size}"), count)
+
+
+DIMENSIONS = {f.__name__: f for f in (partitions, keys, window, record, interval, state)}
+chosen = [DIMENSIONS[name] for name in sys.argv[1:]] or list(DIMENSIONS.values())
+with Stage("scaling", *(["kafka"] if partitions in chosen or record in chosen else [])) as stage:
+    for dimension in chosen:
+        print(f"\n| {dimension.__name__} | records | wall s | CPU µs a record | peak MB |\n|---|---:|---:|---:|---:|", flush=True)
+        dimension(stage)
+    stage.check("every run came to its end", True)
