@@ -6,6 +6,7 @@ Run it with the Python of `infra/servers install python`. `partitions` and `reco
 nothing but Tributary is measured. Each line is one run from nothing to the end."""
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -22,7 +23,7 @@ WITH ('connector' = 'datagen', 'number-of-rows' = '{rows}', 'rows-per-second' = 
 """
 TUMBLE = """
 CREATE TABLE counts (k BIGINT, n BIGINT, total BIGINT) WITH ('connector' = 'blackhole');
-INSERT INTO counts SELECT k, COUNT(*), SUM(id) FROM TABLE(TUMBLE(TABLE a, DESCRIPTOR(ts), INTERVAL '10' MINUTE)) GROUP BY window_start, window_end, k;
+INSERT INTO counts SELECT k, COUNT(*), SUM(id) FROM TABLE(TUMBLE(TABLE a, DESCRIPTOR(ts), INTERVAL '6' HOUR)) GROUP BY window_start, window_end, k;
 """
 JOIN = """
 CREATE TABLE pairs (a BIGINT, b BIGINT) WITH ('connector' = 'blackhole');
@@ -42,9 +43,12 @@ def rows(name, count, keys, text=10):
 
 def measure(stage, what, job, count, interval="10 s"):
     path = stage.work / "job.sql"
-    path.write_text(job)
+    path.write_text("SET 'execution.checkpointing.dir' = '${CHECKPOINTS}';\n" + job)
     command = [BINARY, "run", path, "--bounded", "--http", "off", "-D", f"execution.checkpointing.interval={interval}"]
     wall, cpu, peak = run(command, {**stage.env, **stage.place("local")}, stage.work / "log")
+    read = int(re.search(r"(\d+) records in", (stage.work / "log").read_text())[1])
+    if read != count:
+        sys.exit(f"{what}: {read} of {count} records were read")
     print(f"| {what} | {count} | {wall:.1f} | {1e6 * cpu / count:.2f} | {peak:.0f} |", flush=True)
 
 
