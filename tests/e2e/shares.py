@@ -1,4 +1,5 @@
-"""Two processes share a job by `--partitions`: every record lands once, also when one of them is killed again and again, and nobody reads what another does."""
+"""Two processes share a job by `--partitions`: every record lands once, also when one of them is killed again and again, and nobody
+reads what another does."""
 
 import random
 from pathlib import Path
