@@ -5,6 +5,7 @@ usage: scaling.py [NAME...]      partitions, keys, window, record, interval, sta
 Run it with the Python of `infra/servers install python`. `partitions` and `record` start a Kafka of their own; the others read generated rows, so that
 nothing but Tributary is measured. Each line is one run from nothing to the end."""
 
+import multiprocessing
 import os
 import re
 import sys
@@ -80,11 +81,20 @@ def state(stage):
         measure(stage, f"about {megabytes} MB kept by the join", job, 2 * count, "1 s")
 
 
-def load(stage, topic, partitions, count, size):
+def load(*what):
+    """In a process of its own: the system counts the memory of whoever starts a program among the program's."""
+    loader = multiprocessing.Process(target=fill, args=what)
+    loader.start()
+    loader.join()
+    if loader.exitcode:
+        sys.exit("the records could not be loaded")
+
+
+def fill(kafka, topic, partitions, count, size):
     from confluent_kafka import Producer
     from topics import fresh
-    fresh(stage.kafka, topic, partitions=partitions)
-    producer = Producer({"bootstrap.servers": stage.kafka, "linger.ms": 50, "compression.type": "lz4", "queue.buffering.max.kbytes": 500_000})
+    fresh(kafka, topic, partitions=partitions)
+    producer = Producer({"bootstrap.servers": kafka, "linger.ms": 50, "compression.type": "lz4", "queue.buffering.max.kbytes": 500_000})
     noise = os.urandom(max(size, 2_000)).hex()
     for number in range(count):
         at = number % 1_000
@@ -100,14 +110,14 @@ def load(stage, topic, partitions, count, size):
 
 def partitions(stage):
     for number in (1, 4, 16, 64):
-        load(stage, f"of-{number}", number, 1_000_000, 200)
+        load(stage.kafka, f"of-{number}", number, 1_000_000, 200)
         measure(stage, f"{number} partitions", RAW.format(topic=f"of-{number}"), 1_000_000)
 
 
 def record(stage):
     for size in (100, 1_000, 10_000, 100_000):
         count = min(1_000_000, 400_000_000 // size)
-        load(stage, f"size-{size}", 4, count, size)
+        load(stage.kafka, f"size-{size}", 4, count, size)
         measure(stage, f"records of {size} bytes", RAW.format(topic=f"size-{size}"), count)
 
 
