@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tributary::decode::Decoder;
 use tributary::source::Records;
-use tributary::sql::{Column, ColumnKind, Options, Place, Table};
+use tributary::sql::{Options, Table};
 
 /// About so many bytes are decoded in a round, as one batch.
 const BYTES: usize = 6 << 20;
@@ -128,29 +128,13 @@ impl Shape {
     }
 
     fn decoder(&self, schema: &SchemaRef) -> Box<dyn Decoder> {
-        let place = Place::default();
-        let column = |(name, data_type, _): &(String, DataType, Write1)| Column {
-            name: name.clone(),
-            kind: ColumnKind::Physical {
-                data_type: data_type.clone(),
-                not_null: false,
-            },
-            comment: None,
-            place,
-        };
-        let table = Table {
-            name: "t".to_owned(),
-            columns: self.fields.iter().map(column).collect(),
-            watermark: None,
-            primary_key: Vec::new(),
-            partitioned_by: Vec::new(),
-            options: Options::of([
-                ("format", "json"),
-                ("json.timestamp-format.standard", "ISO-8601"),
-            ]),
-            comment: None,
-            place,
-        };
+        let columns = self.fields.iter();
+        let columns = columns.map(|(name, data_type, _)| (name.as_str(), data_type.clone()));
+        let options = Options::of([
+            ("format", "json"),
+            ("json.timestamp-format.standard", "ISO-8601"),
+        ]);
+        let table = Table::of("t", columns, options);
         let required = vec![false; schema.fields().len()];
         tributary::decode::open(&table, schema.clone(), &required).expect("the options are right")
     }

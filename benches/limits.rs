@@ -19,7 +19,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tributary::decode::{self, Decoder};
 use tributary::source::Records;
-use tributary::sql::{Column, ColumnKind, Options, Place, Table};
+use tributary::sql::{Options, Table};
 
 type Fallible<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -165,29 +165,11 @@ fn decoder() -> Fallible<Box<dyn Decoder>> {
             DataType::Timestamp(TimeUnit::Microsecond, None),
         ),
     ];
-    let place = Place::default();
-    let column = |(name, data_type): &(&str, DataType)| Column {
-        name: (*name).to_owned(),
-        kind: ColumnKind::Physical {
-            data_type: data_type.clone(),
-            not_null: false,
-        },
-        comment: None,
-        place,
-    };
-    let table = Table {
-        name: TOPIC.to_owned(),
-        columns: columns.iter().map(column).collect(),
-        watermark: None,
-        primary_key: Vec::new(),
-        partitioned_by: Vec::new(),
-        options: Options::of([
-            ("format", "json"),
-            ("json.timestamp-format.standard", "ISO-8601"),
-        ]),
-        comment: None,
-        place,
-    };
+    let options = Options::of([
+        ("format", "json"),
+        ("json.timestamp-format.standard", "ISO-8601"),
+    ]);
+    let table = Table::of(TOPIC, columns.iter().cloned(), options);
     let required = vec![false; columns.len()];
     let fields = columns.map(|(name, data_type)| Field::new(name, data_type, true));
     let schema = Arc::new(Schema::new(Vec::from(fields)));

@@ -42,6 +42,10 @@ impl ManualClock {
         ManualClock(Arc::new(AtomicI64::new(ms)))
     }
 
+    pub fn set(&self, ms: i64) {
+        self.0.store(ms, Ordering::SeqCst);
+    }
+
     pub fn advance(&self, by: Duration) {
         self.0.fetch_add(
             i64::try_from(by.as_millis()).unwrap_or(i64::MAX),

@@ -88,7 +88,6 @@ pub fn run(args: Args) -> Result<u8> {
         mode,
     };
     let runtime = super::runtime()?;
-    runtime.block_on(job.check_share())?;
     runtime.block_on(fits_the_catalog(&job))?;
     let reporter = Reporter::new(&job);
     serve(&runtime, args.http.as_deref(), &reporter)?;
@@ -155,6 +154,7 @@ pub fn work(
 ) -> Result<Finish> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let me = Owner::this_process();
+    runtime.block_on(job.check_share())?;
     let store = job.epochs()?;
     let outside: Arc<dyn Connections> = Arc::new(Outside::new(
         job,
@@ -190,6 +190,8 @@ pub fn work(
     let Some(claimed) = claimed else {
         return Ok(Finish::Stopped);
     };
+    // Once more, now that its own epochs can be seen: another share may have started at the same moment.
+    runtime.block_on(job.check_share())?;
     let recovered =
         runtime.block_on(epoch::recover(&store, &claimed, &publishers, hook.as_ref()))?;
     if let Some(previous) = &claimed.previous {

@@ -3,7 +3,7 @@
 use super::dead_letters::rows_as_json;
 use super::{Decoded, Decoder};
 use crate::source::Records;
-use crate::sql::{Column, ColumnKind, OptionValue, Options, Place, Table};
+use crate::sql::{Options, Table};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use std::sync::Arc;
 
@@ -22,37 +22,8 @@ pub fn schema(columns: &[(&str, DataType)]) -> SchemaRef {
 
 /// A table with these columns and options.
 pub fn table(columns: &[(&str, DataType)], options: &[(&str, &str)]) -> Table {
-    let place = Place { line: 1, column: 1 };
-    let column = |(name, data_type): &(&str, DataType)| Column {
-        name: (*name).to_owned(),
-        kind: ColumnKind::Physical {
-            data_type: data_type.clone(),
-            not_null: false,
-        },
-        comment: None,
-        place,
-    };
-    let option = |(key, value): &(&str, &str)| {
-        (
-            (*key).to_owned(),
-            OptionValue {
-                value: (*value).to_owned(),
-                place,
-            },
-        )
-    };
-    Table {
-        name: "t".to_owned(),
-        columns: columns.iter().map(column).collect(),
-        watermark: None,
-        primary_key: Vec::new(),
-        partitioned_by: Vec::new(),
-        options: Options {
-            entries: options.iter().map(option).collect(),
-        },
-        comment: None,
-        place,
-    }
+    let columns = columns.iter().cloned();
+    Table::of("t", columns, Options::of(options.iter().copied()))
 }
 
 /// A decoder for all columns of a table, none of them NOT NULL.

@@ -55,6 +55,23 @@ fn memory() -> Located {
     open(&format!("memory://{}/lake", uuid::Uuid::new_v4())).unwrap()
 }
 
+#[tokio::test]
+async fn state_that_stays_is_written_once_and_outlives_its_epoch() {
+    let at = memory();
+    let store = EpochStore::new(at.folder("checkpoints"), "numbers");
+    let mut process = Process::start(&at, &at, Arc::new(NoHook)).await.unwrap();
+    let mut blobs = Vec::new();
+    for _ in 0..4 {
+        process.epoch(3, false).await.unwrap();
+        let state = store.latest().await.unwrap().unwrap().state;
+        blobs.extend(state.into_iter().filter(|state| state.part == "began"));
+    }
+    blobs.dedup();
+    assert_eq!(blobs.len(), 1, "{blobs:?}");
+    // The next owner finds it, and what it needs beside it.
+    Process::start(&at, &at, Arc::new(NoHook)).await.unwrap();
+}
+
 async fn die_at_every_step(places: impl Fn() -> Located, times: u32) {
     for step in Step::of_epochs() {
         let mut reached = 0;

@@ -555,6 +555,25 @@ mod tests {
     }
 
     #[test]
+    fn a_large_window_that_rests_is_not_saved_again() {
+        let mut windows = windows(vec![aggregate(count_udaf(), None)]);
+        let key = |key: usize| -> &'static str { key.to_string().leak() };
+        let rows: Vec<Row> = (0..LARGE).map(|at| (key(at), Some(5), 1.0)).collect();
+        send(&mut windows, &rows);
+        send(&mut windows, &[("a", Some(1_500), 1.0)]);
+        let said = |windows: &mut TumbleWindows| {
+            let parts = windows.snapshot().unwrap().into_iter();
+            let said = parts.map(|part| (part.id, part.rows.map(|rows| rows.num_rows())));
+            said.collect::<Vec<_>>()
+        };
+        let small = (None, Some(1));
+        assert_eq!(said(&mut windows), [(Some(1), Some(LARGE)), small]);
+        assert_eq!(said(&mut windows), [(Some(1), None), small]);
+        send(&mut windows, &[("a", Some(6), 1.0)]);
+        assert_eq!(said(&mut windows), [(Some(2), Some(LARGE + 1)), small]);
+    }
+
+    #[test]
     fn times_at_the_ends_of_the_range_do_not_overflow() {
         let mut windows = windows(vec![aggregate(count_udaf(), None)]);
         let out = send(

@@ -504,6 +504,13 @@ mod tests {
         let refused = |table: &TableSpec| Partitioner::of(table).unwrap_err().to_string();
         assert!(refused(&table(&["nope"])).contains("'nope'"));
         assert!(refused(&table(&["id", "dt", "hour"])).contains("every column"));
+        let hidden = ["id", "_day"].map(|name| Field::new(name, DataType::Utf8, true));
+        let hidden = TableSpec {
+            schema: Arc::new(Schema::new(hidden.to_vec())),
+            partitioned_by: vec!["_day".to_string()],
+            ..table(&["dt"])
+        };
+        assert!(refused(&hidden).contains("readers pass over"));
         let mut default = table(&["dt"]);
         let value = crate::sql::OptionValue {
             value: "x".repeat(253),

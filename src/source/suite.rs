@@ -5,7 +5,7 @@ use super::{Poll, Position, Positions, Reader, Source, SourceContext, Split, Wak
 use crate::clock::{ManualClock, SystemClock};
 use crate::error::Result;
 use crate::plan::Scan;
-use crate::sql::{Column, ColumnKind, OptionValue, Options, Place, Table};
+use crate::sql::{Options, Table};
 use arrow::datatypes::SchemaRef;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,38 +64,11 @@ impl Bench {
 
 /// A scan that decodes all physical columns of a table with these options.
 pub fn scan(table: &str, schema: SchemaRef, options: &[(&str, &str)]) -> Scan {
-    let place = Place::default();
-    let columns = schema.fields().iter().map(|field| Column {
-        name: field.name().clone(),
-        kind: ColumnKind::Physical {
-            data_type: field.data_type().clone(),
-            not_null: false,
-        },
-        comment: None,
-        place,
-    });
-    let entries = options.iter().map(|(key, value)| {
-        (
-            key.to_string(),
-            OptionValue {
-                value: value.to_string(),
-                place,
-            },
-        )
-    });
+    let columns = schema.fields().iter();
+    let columns = columns.map(|field| (field.name().as_str(), field.data_type().clone()));
+    let options = Options::of(options.iter().copied());
     Scan {
-        table: Arc::new(Table {
-            name: table.to_string(),
-            columns: columns.collect(),
-            watermark: None,
-            primary_key: Vec::new(),
-            partitioned_by: Vec::new(),
-            options: Options {
-                entries: entries.collect(),
-            },
-            comment: None,
-            place,
-        }),
+        table: Arc::new(Table::of(table, columns, options)),
         required: vec![false; schema.fields().len()],
         decoded: schema,
         metadata: Vec::new(),

@@ -70,6 +70,34 @@ pub struct Table {
 }
 
 impl Table {
+    /// A table made by hand, for tests and benchmarks: columns that are stored and may be NULL.
+    pub fn of<'a>(
+        name: &str,
+        columns: impl IntoIterator<Item = (&'a str, DataType)>,
+        options: Options,
+    ) -> Table {
+        let place = Place::default();
+        let columns = columns.into_iter().map(|(name, data_type)| Column {
+            name: name.to_owned(),
+            kind: ColumnKind::Physical {
+                data_type,
+                not_null: false,
+            },
+            comment: None,
+            place,
+        });
+        Table {
+            name: name.to_owned(),
+            columns: columns.collect(),
+            watermark: None,
+            primary_key: Vec::new(),
+            partitioned_by: Vec::new(),
+            options,
+            comment: None,
+            place,
+        }
+    }
+
     pub fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|column| column.name == name)
     }

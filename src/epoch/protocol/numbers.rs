@@ -150,6 +150,8 @@ pub(super) struct Process {
     coordinator: Coordinator,
     pub position: i64,
     sum: i64,
+    /// State that stays as it is while the process lives; said whole once.
+    began: Option<i64>,
     pub files: BTreeMap<(&'static str, usize), File>,
     ledger: Ledger,
 }
@@ -189,6 +191,7 @@ impl Process {
             coordinator,
             position: 0,
             sum: 0,
+            began: None,
             files: BTreeMap::new(),
             ledger: Ledger::default(),
         };
@@ -199,9 +202,15 @@ impl Process {
                 .get("numbers")
                 .map_or(0, |source| source.splits[0].position.offset);
         }
-        for state in recovered.states {
-            process.sum += state.rows.iter().flat_map(numbers).sum::<i64>();
+        let mut began = 0;
+        for state in &recovered.states {
+            match state.part.as_str() {
+                "sum" => process.sum += state.rows.iter().flat_map(numbers).sum::<i64>(),
+                _ => began += state.rows.iter().flat_map(numbers).count(),
+            }
         }
+        assert_eq!(began, usize::from(!recovered.states.is_empty()));
+        process.began = Some(process.position);
         for (table, rows) in recovered.carried {
             let table = TABLES.into_iter().find(|name| *name == table).unwrap();
             for (part, rows) in rows {
@@ -265,7 +274,13 @@ impl Process {
             rows: Some(batch(rows)),
             key_columns: 0,
         };
-        let states = [state(&[self.sum]), state(&[])].map(|part| NodeState {
+        let stays = StatePart {
+            name: "began",
+            id: Some(1),
+            rows: self.began.take().map(|began| batch(&[began])),
+            key_columns: 0,
+        };
+        let states = [state(&[self.sum]), state(&[]), stays].map(|part| NodeState {
             node: "sum".into(),
             lane: 0,
             part,

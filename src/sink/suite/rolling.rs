@@ -48,6 +48,20 @@ fn files_roll_by_time_when_rows_come_and_at_barriers() {
 }
 
 #[test]
+fn files_close_on_a_clock_that_was_set_back() {
+    let world = World::in_memory("filesystem", "json");
+    world.clock.set(3_600_000);
+    let mut sink = world.sink("o1");
+    sink.write(world.rows(&FIRST[..1])).unwrap();
+    world.clock.set(0);
+    let mut closed = |seconds| {
+        world.clock.advance(Duration::from_secs(seconds));
+        sink.stage(1, false).unwrap().tokens.len()
+    };
+    assert_eq!([closed(0), closed(59), closed(1)], [0, 0, 1]);
+}
+
+#[test]
 fn files_roll_by_size() {
     let mut world = World::in_memory("filesystem", "csv");
     world.set("sink.rolling-policy.file-size", "10 b");
