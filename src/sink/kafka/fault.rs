@@ -26,6 +26,7 @@ pub fn explain(settings: &Settings, doing: &str, error: KafkaError, reason: &str
         Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition) => {
             Some(missing(topic))
         }
+        Some(Code::InvalidTopic) => Some("no topic can have this name".to_string()),
         Some(Code::MessageSizeTooLarge) => Some(
             "a record of a committed epoch is larger than the topic takes; raise max.message.bytes of the topic and start again. For later \
              ones, set 'properties.max.request.size' of the table: what is larger becomes a dead letter"
@@ -81,4 +82,50 @@ pub async fn on_a_thread<T: Send + 'static>(
 ) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| Error::bug("a thread that talks to Kafka ended").caused_by(error))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+    use crate::sink::TableSpec;
+    use crate::sql::Options;
+
+    fn explained(code: Code) -> Error {
+        let table = TableSpec {
+            options: Options::of([
+                ("connector", "kafka"),
+                ("topic", "alerts"),
+                ("properties.bootstrap.servers", "broker:9092"),
+            ]),
+            ..TableSpec::unknown("t")
+        };
+        let settings = Settings::of(&table, "job").unwrap();
+        explain(&settings, "sending", KafkaError::Global(code), "connection refused")
+    }
+
+    #[test]
+    fn what_a_right_or_an_option_would_mend_is_said_with_its_name() {
+        for (code, expected) in [
+            (Code::TopicAuthorizationFailed, "Write and Describe on topic 'alerts'"),
+            (Code::TransactionalIdAuthorizationFailed, "transactional id 'tributary-job-t'"),
+            (Code::GroupAuthorizationFailed, "Read on group 'tributary-job-t'"),
+            (Code::UnknownTopicOrPartition, "--topic alerts"),
+            (Code::InvalidTransactionTimeout, "300000 ms"),
+            (Code::MessageSizeTooLarge, "max.message.bytes"),
+        ] {
+            let error = explained(code);
+            assert_eq!(error.kind(), Kind::Job, "{error}");
+            for part in [expected, "broker:9092", "table 't'"] {
+                assert!(error.to_string().contains(part), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_outage_is_waited_out_and_says_why() {
+        let error = explained(Code::BrokerTransportFailure);
+        assert_eq!(error.kind(), Kind::Retry);
+        assert!(error.to_string().contains("connection refused"), "{error}");
+    }
 }

@@ -458,4 +458,4 @@ fn is_headers(data_type: &DataType) -> bool {
 
 #[cfg(test)]
 #[path = "records_tests.rs"]
-mod records_tests;
+mod tests;

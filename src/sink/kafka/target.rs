@@ -25,8 +25,8 @@ pub struct KafkaTarget {
 struct State {
     line: Option<Arc<Line>>,
     mark: Option<Mark>,
-    /// Whether the last delivery failed because the producer had lost its rights.
-    fenced: bool,
+    /// The epoch whose delivery failed because the producer had lost its rights.
+    fenced: Option<Mark>,
 }
 
 impl KafkaTarget {
@@ -136,13 +136,15 @@ impl Target for KafkaTarget {
                 Ok(()) => {
                     state.line = Some(line);
                     state.mark = Some(mark.clone());
-                    state.fenced = false;
+                    state.fenced = None;
                     Ok(())
                 }
                 // The broker also ends the rights of a producer that took too long, and then a new one may go on: the mark says so. Twice
-                // in a row, there is another one.
-                Err(error) if error.kind() == Kind::Fenced && !state.fenced => {
-                    state.fenced = true;
+                // for one epoch, there is another one.
+                Err(error)
+                    if error.kind() == Kind::Fenced && state.fenced.as_ref() != Some(mark) =>
+                {
+                    state.fenced = Some(mark.clone());
                     Err(Error::retry(error.to_string()))
                 }
                 Err(error) => Err(error),
