@@ -51,7 +51,13 @@ pub const CONNECTORS: &[Connector] = &[
         needs_format: true,
         options: &[COMMON, kafka::BOTH, kafka::UPSERT],
         metadata: &["timestamp", "headers"],
-        later_metadata: &["topic", "partition", "offset", "timestamp-type", "leader-epoch"],
+        later_metadata: &[
+            "topic",
+            "partition",
+            "offset",
+            "timestamp-type",
+            "leader-epoch",
+        ],
         check: kafka::check_upsert,
     },
     Connector {

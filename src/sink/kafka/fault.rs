@@ -101,15 +101,29 @@ mod tests {
             ..TableSpec::unknown("t")
         };
         let settings = Settings::of(&table, "job").unwrap();
-        explain(&settings, "sending", KafkaError::Global(code), "connection refused")
+        explain(
+            &settings,
+            "sending",
+            KafkaError::Global(code),
+            "connection refused",
+        )
     }
 
     #[test]
     fn what_a_right_or_an_option_would_mend_is_said_with_its_name() {
         for (code, expected) in [
-            (Code::TopicAuthorizationFailed, "Write and Describe on topic 'alerts'"),
-            (Code::TransactionalIdAuthorizationFailed, "transactional id 'tributary-job-t'"),
-            (Code::GroupAuthorizationFailed, "Read on group 'tributary-job-t'"),
+            (
+                Code::TopicAuthorizationFailed,
+                "Write and Describe on topic 'alerts'",
+            ),
+            (
+                Code::TransactionalIdAuthorizationFailed,
+                "transactional id 'tributary-job-t'",
+            ),
+            (
+                Code::GroupAuthorizationFailed,
+                "Read on group 'tributary-job-t'",
+            ),
             (Code::UnknownTopicOrPartition, "--topic alerts"),
             (Code::InvalidTransactionTimeout, "300000 ms"),
             (Code::MessageSizeTooLarge, "max.message.bytes"),

@@ -201,7 +201,10 @@ impl Line {
             headers = headers.insert(Header { key, value });
         }
         if self.settings.is_exact() {
-            let ours = [(JOB_HEADER, self.settings.identity.as_str()), (EPOCH_HEADER, mark)];
+            let ours = [
+                (JOB_HEADER, self.settings.identity.as_str()),
+                (EPOCH_HEADER, mark),
+            ];
             for (key, value) in ours {
                 let value = Some(value);
                 headers = headers.insert(Header { key, value });
@@ -230,15 +233,13 @@ impl Line {
         let end = self.producer.context().end.load(Ordering::Relaxed);
         let committing = |error| self.failed("committing a transaction", error);
         let mut entry = offsets.add_partition(&self.settings.topic, 0);
-        entry
-            .set_offset(Offset::Offset(end))
-            .map_err(committing)?;
+        entry.set_offset(Offset::Offset(end)).map_err(committing)?;
         entry.set_metadata(mark.to_string());
         self.producer
-            .send_offsets_to_transaction(&offsets, &group, self.settings.transaction)
+            .send_offsets_to_transaction(&offsets, &group, STALLED)
             .map_err(committing)?;
         self.producer
-            .commit_transaction(self.settings.transaction)
+            .commit_transaction(STALLED)
             .map_err(committing)
     }
 
@@ -301,7 +302,6 @@ fn partitions(settings: &Settings, producer: &BaseProducer<Ear>) -> Result<i32> 
     };
     for step in 0..CREATION_STEPS {
         if step > 0 {
-            producer.poll(CREATION_STEP);
             std::thread::sleep(CREATION_STEP);
         }
         let metadata = producer
@@ -316,7 +316,8 @@ fn partitions(settings: &Settings, producer: &BaseProducer<Ear>) -> Result<i32> 
                 return Ok(i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX));
             }
             None
-            | Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::LeaderNotAvailable) => {}
+            | Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::LeaderNotAvailable) =>
+                {}
             Some(code) => return Err(failed(KafkaError::MetadataFetch(code))),
         }
     }
@@ -329,7 +330,12 @@ fn partitions(settings: &Settings, producer: &BaseProducer<Ear>) -> Result<i32> 
 fn read_mark(settings: &Settings, reader: &Reader) -> Result<Option<(Mark, i64)>> {
     let failed = |error| {
         let reason = reader.context().reason();
-        explain(settings, "reading the mark of what was delivered", error, &reason)
+        explain(
+            settings,
+            "reading the mark of what was delivered",
+            error,
+            &reason,
+        )
     };
     let mut asked = TopicPartitionList::new();
     asked.add_partition(&settings.topic, 0);

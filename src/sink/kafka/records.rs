@@ -144,7 +144,8 @@ impl Encoder {
                 stored.push(records.stored);
                 continue;
             }
-            let fitting = BooleanArray::from_iter(records.sizes.iter().map(|size| Some(fits(size))));
+            let fitting =
+                BooleanArray::from_iter(records.sizes.iter().map(|size| Some(fits(size))));
             stored.push(filter_record_batch(&records.stored, &fitting)?);
             for (row, size) in records.sizes.iter().enumerate() {
                 if !fits(size) {
@@ -181,9 +182,15 @@ impl Encoder {
             )));
         }
         let before = is(kind::UPDATE_BEFORE);
-        let kept = kinds.values().iter().map(|kind| before(*kind).map(|is| !is));
+        let kept = kinds
+            .values()
+            .iter()
+            .map(|kind| before(*kind).map(|is| !is));
         let kept = BooleanArray::from_iter(kept);
-        let left = kinds.values().iter().filter(|kind| **kind != kind::UPDATE_BEFORE);
+        let left = kinds
+            .values()
+            .iter()
+            .filter(|kind| **kind != kind::UPDATE_BEFORE);
         let deletes = BooleanArray::from_iter(left.map(|kind| is(kind::DELETE)(*kind)));
         Ok((filter_record_batch(&rows, &kept)?, Some(deletes)))
     }

@@ -3,8 +3,7 @@
 use super::*;
 use crate::sql::Options;
 use arrow::array::{
-    BinaryBuilder, MapBuilder, MapFieldNames, StringArray, StringBuilder,
-    TimestampMillisecondArray,
+    BinaryBuilder, MapBuilder, MapFieldNames, StringArray, StringBuilder, TimestampMillisecondArray,
 };
 
 const SERVERS: (&str, &str) = ("properties.bootstrap.servers", "127.0.0.1:1");
@@ -191,7 +190,9 @@ fn a_record_that_is_too_large_is_given_back() {
     let long = "x".repeat(1000);
     let rows = rows(&table, &[Some("a"), Some(&long), Some("b")]);
     let encoder = Encoder::of(&table).unwrap();
-    let shaped = encoder.shape(rows.clone(), None, 1100, "topic 't'").unwrap();
+    let shaped = encoder
+        .shape(rows.clone(), None, 1100, "topic 't'")
+        .unwrap();
     assert_eq!(shaped.stored.num_rows(), 2);
     assert_eq!(shaped.rejected.len(), 1);
     assert_eq!(shaped.rejected[0].0, rows.slice(1, 1));
@@ -252,7 +253,11 @@ fn what_cannot_be_written_is_refused() {
             "does not know it",
         ),
         (
-            vec![("format", "json"), ("csv.null-literal", "x"), ("nonsense", "x")],
+            vec![
+                ("format", "json"),
+                ("csv.null-literal", "x"),
+                ("nonsense", "x"),
+            ],
             "'nonsense'",
         ),
     ] {

@@ -132,9 +132,15 @@ impl Target for KafkaTarget {
             let mut state = self.state.lock().await;
             // Taken out: only where all went well is it used again.
             let line = state.line.take().ok_or_else(closed)?;
-            match self.produce(&line, mark, &mut rows).await {
+            let produced = self.produce(&line, mark, &mut rows).await;
+            if produced.is_err() {
+                // Letting go of a broken line can take a moment.
+                on_a_thread(move || Ok(drop(line))).await?;
+            } else {
+                state.line = Some(line);
+            }
+            match produced {
                 Ok(()) => {
-                    state.line = Some(line);
                     state.mark = Some(mark.clone());
                     state.fenced = None;
                     Ok(())

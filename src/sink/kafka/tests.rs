@@ -373,7 +373,10 @@ fn upserts_leave_the_last_row_and_tombstones() {
         .collect();
     seen.sort();
     let last = r#"{"id":3,"name":"a","dt":"x"}"#.to_string();
-    assert_eq!(seen, [("a".to_string(), Some(last)), ("b".to_string(), None)]);
+    assert_eq!(
+        seen,
+        [("a".to_string(), Some(last)), ("b".to_string(), None)]
+    );
 }
 
 #[test]
@@ -431,7 +434,8 @@ fn without_transactions_the_mock_cluster_takes_rows_too() {
     let publisher = super::publisher(&world.table, &context).unwrap();
     world.wait(publisher.open()).unwrap();
     let mut sink = super::open(&world.table, &context).unwrap();
-    sink.write(world.rows(&[(1, "a", "x"), (2, "b", "y")])).unwrap();
+    sink.write(world.rows(&[(1, "a", "x"), (2, "b", "y")]))
+        .unwrap();
     let mut staging = sink.stage(1, false).unwrap();
     let tokens = world.tokens(&mut staging).unwrap();
     world.wait(publisher.publish(&tokens)).unwrap();
@@ -450,7 +454,11 @@ fn options_are_judged_before_anything_runs() {
     for (key, value, expected) in [
         ("sink.delivery-guarantee", "twice", "exactly-once"),
         ("sink.partitioner", "com.x.Mine", "round-robin"),
-        ("properties.transactional.id", "x", "transactional-id-prefix"),
+        (
+            "properties.transactional.id",
+            "x",
+            "transactional-id-prefix",
+        ),
         ("properties.nonsense", "x", "'properties.nonsense'"),
         ("format", "avro", "json, csv and raw"),
     ] {

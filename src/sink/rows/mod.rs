@@ -10,11 +10,11 @@
 //! of the target's system delays the epochs and does not end the job.
 
 #[cfg(test)]
-pub(super) mod memory;
+pub(crate) mod memory;
 mod publisher;
 mod staged;
 #[cfg(test)]
-pub(super) mod suite;
+pub(crate) mod suite;
 
 pub(super) use publisher::RowPublisher;
 
@@ -147,8 +147,7 @@ impl RowSink {
         let (rows, kinds) = split_kinds(batch).map_err(place)?;
         expect_columns(&self.table, &rows, carried)?;
         let count = rows.num_rows() as u64;
-        let Shaped { stored, rejected } =
-            self.target.shape(rows, kinds.as_ref()).map_err(place)?;
+        let Shaped { stored, rejected } = self.target.shape(rows, kinds.as_ref()).map_err(place)?;
         let refused: usize = rejected.iter().map(|(rows, _)| rows.num_rows()).sum();
         self.taken += count - refused as u64;
         if stored.num_rows() > 0 {

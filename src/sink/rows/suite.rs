@@ -295,7 +295,10 @@ fn whichever_call_fails_each_row_is_there_once_and_the_job_goes_on() {
             next.publish(&third).unwrap();
             let all = [both(), expected(&[(6, "f", "x")])].concat();
             assert_eq!(place.shown(), all, "call {call}, {after_effect}");
-            let said = [process.said.lock().unwrap().len(), next.said.lock().unwrap().len()];
+            let said = [
+                process.said.lock().unwrap().len(),
+                next.said.lock().unwrap().len(),
+            ];
             if !place.topic.has_failed() {
                 assert_eq!(said, [0, 0]);
                 assert!(call >= 8, "two processes open, look and deliver");
@@ -343,7 +346,9 @@ fn the_hidden_column_is_taken_off() {
     columns.push(Arc::new(Int8Array::from(vec![kind::INSERT; 3])));
     let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
     process.sink.write(rows).unwrap();
-    let tokens = world.tokens(&mut process.sink.stage(1, true).unwrap()).unwrap();
+    let tokens = world
+        .tokens(&mut process.sink.stage(1, true).unwrap())
+        .unwrap();
     process.publish(&tokens).unwrap();
     assert_eq!(place.shown(), expected(&FIRST));
 }

@@ -126,7 +126,10 @@ pub fn client_config(table: &str, options: &Options) -> Result<ClientConfig> {
                 let bytes: u64 = value
                     .parse()
                     .map_err(|_| refusal(table, key, "needs a number of bytes"))?;
-                config.set("queue.buffering.max.kbytes", (bytes / 1024).max(1).to_string());
+                config.set(
+                    "queue.buffering.max.kbytes",
+                    (bytes / 1024).max(1).to_string(),
+                );
             }
             "sasl.jaas.config" => login(table, value, given("sasl.mechanism"), &mut config)?,
             "ssl.endpoint.identification.algorithm" if value.is_empty() => {
@@ -143,9 +146,7 @@ pub fn client_config(table: &str, options: &Options) -> Result<ClientConfig> {
     }
     config.create_native_config().map_err(|error| match error {
         KafkaError::ClientConfig(_, what, key, _) => refusal(table, &key, what.trim()),
-        other => {
-            Error::job(format!("table '{table}': its Kafka properties")).caused_by(other)
-        }
+        other => Error::job(format!("table '{table}': its Kafka properties")).caused_by(other),
     })?;
     Ok(config)
 }
@@ -289,12 +290,22 @@ mod tests {
             ),
             ("max.request.size", "5000", "message.max.bytes", "5000"),
             ("compression.type", "lz4", "compression.type", "lz4"),
-            ("buffer.memory", "1048576", "queue.buffering.max.kbytes", "1024"),
+            (
+                "buffer.memory",
+                "1048576",
+                "queue.buffering.max.kbytes",
+                "1024",
+            ),
             ("retries", "5", "retries", "5"),
             ("acks", "all", "acks", "all"),
             ("batch.size", "32768", "batch.size", "32768"),
             ("linger.ms", "20", "linger.ms", "20"),
-            ("delivery.timeout.ms", "60000", "delivery.timeout.ms", "60000"),
+            (
+                "delivery.timeout.ms",
+                "60000",
+                "delivery.timeout.ms",
+                "60000",
+            ),
         ];
         for (java, value, name, expected) in cases {
             let config = config(&[("security.protocol", "SASL_PLAINTEXT"), (java, value)]).unwrap();
@@ -335,7 +346,11 @@ mod tests {
             ),
             ("fetch.min.bytes", "secret", "'properties.fetch.min.bytes'"),
             ("partitioner.class", "com.x.Secret", "'sink.partitioner'"),
-            ("transactional.id", "secret", "'sink.transactional-id-prefix'"),
+            (
+                "transactional.id",
+                "secret",
+                "'sink.transactional-id-prefix'",
+            ),
         ];
         for (key, value, expected) in cases {
             let error = config(&[(key, value)]).unwrap_err();

@@ -131,30 +131,20 @@ pub const SOURCE: &[OptionSpec] = &[
 ];
 
 /// Options of `kafka` that have to do with writing.
-pub const SINK: &[OptionSpec] = &[
-    OptionSpec::new(
-        "sink.partitioner",
-        Kind::OneOf(&["default", "fixed", "round-robin"]),
-        "which partition a row goes to",
-    )
-    .default("default"),
-];
+pub const SINK: &[OptionSpec] = &[OptionSpec::new(
+    "sink.partitioner",
+    Kind::OneOf(&["default", "fixed", "round-robin"]),
+    "which partition a row goes to",
+)
+.default("default")];
 
 /// Options of `upsert-kafka`.
 pub const UPSERT: &[OptionSpec] = &[
     OptionSpec::new("topic", Kind::Text, "the topic").required(),
-    OptionSpec::new(
-        "sink.buffer-flush.max-rows",
-        Kind::Integer,
-        "",
-    )
-    .no_effect("of each key the last row of an epoch is written"),
-    OptionSpec::new(
-        "sink.buffer-flush.interval",
-        Kind::Duration,
-        "",
-    )
-    .no_effect("of each key the last row of an epoch is written"),
+    OptionSpec::new("sink.buffer-flush.max-rows", Kind::Integer, "")
+        .no_effect("of each key the last row of an epoch is written"),
+    OptionSpec::new("sink.buffer-flush.interval", Kind::Duration, "")
+        .no_effect("of each key the last row of an epoch is written"),
 ];
 
 pub fn check(table: &Table, uses: Uses) -> Parsed<()> {
@@ -294,7 +284,8 @@ fn check_written(table: &Table) -> Parsed<()> {
         }
     }
     let options = &table.options;
-    if options.text("sink.partitioner") == Some("round-robin") && options.get("key.fields").is_some()
+    if options.text("sink.partitioner") == Some("round-robin")
+        && options.get("key.fields").is_some()
     {
         return Err(Refusal::new(
             table.option_place("sink.partitioner"),

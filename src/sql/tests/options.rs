@@ -78,12 +78,16 @@ fn options_that_are_refused() {
             "'a'",
         ),
         (
-            format!("{kafka},\n'key.format' = 'raw', 'key.fields' = 'a', 'key.fields-prefix' = 'k_'"),
+            format!(
+                "{kafka},\n'key.format' = 'raw', 'key.fields' = 'a', 'key.fields-prefix' = 'k_'"
+            ),
             "5:43: 'key.fields-prefix' needs 'value.fields-include' = 'EXCEPT_KEY'",
             "",
         ),
         (
-            format!("{kafka},\n'value.fields-include' = 'EXCEPT_KEY', 'key.format' = 'raw', 'key.fields' = 'a', 'key.fields-prefix' = 'k_'"),
+            format!(
+                "{kafka},\n'value.fields-include' = 'EXCEPT_KEY', 'key.format' = 'raw', 'key.fields' = 'a', 'key.fields-prefix' = 'k_'"
+            ),
             "5:82: the key's column 'a' does not begin with 'k_'",
             "",
         ),
