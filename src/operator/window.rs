@@ -5,8 +5,8 @@
 //! window ends, with its groups in the order of their keys. So neither the cuts between batches nor the arrival of rows within the
 //! watermark's bound changes a result.
 
-mod feed;
-mod groups;
+pub(super) mod feed;
+pub(super) mod groups;
 
 use crate::error::{Error, Result};
 use crate::operator::expr::{batch_of, evaluate_all, evaluate_millis, row_watermarks};

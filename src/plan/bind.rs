@@ -58,6 +58,8 @@ impl Binder {
         options.sql_parser.enable_ident_normalization = false;
         options.sql_parser.collect_spans = true;
         options.sql_parser.map_string_types_to_utf8view = false;
+        // NULL comes before every value.
+        options.sql_parser.default_null_ordering = "nulls_min".to_owned();
         let mut by_name = BTreeMap::new();
         for function in functions::all() {
             for alias in function.aliases() {
@@ -156,8 +158,9 @@ impl ContextProvider for Binder {
         self.aggregates.get(&name.to_lowercase()).cloned()
     }
 
-    fn get_window_meta(&self, _: &str) -> Option<Arc<WindowUDF>> {
-        None
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        name.eq_ignore_ascii_case(functions::ROW_NUMBER)
+            .then(functions::row_number)
     }
 
     fn get_variable_type(&self, _: &[String]) -> Option<DataType> {

@@ -1,6 +1,6 @@
 //! Expressions as a person writes them.
 
-use super::Window;
+use super::{Rank, Window};
 use super::rules::cast_target;
 use crate::sql::functions::{Choices, WindowBound, is_field, type_name};
 use datafusion::common::ScalarValue;
@@ -24,6 +24,28 @@ pub fn argument(arg: &Arc<dyn PhysicalExpr>) -> String {
     } else {
         expr(arg)
     }
+}
+
+/// `the first 3 by count DESC`.
+pub fn first_rows(rank: &Rank) -> String {
+    let order: Vec<String> = rank
+        .order
+        .iter()
+        .map(|by| {
+            let direction = if by.options.descending { " DESC" } else { "" };
+            // NULL is smaller than every value, where nothing else is said.
+            let nulls = match by.options.nulls_first == by.options.descending {
+                true if by.options.nulls_first => " NULLS FIRST",
+                true => " NULLS LAST",
+                false => "",
+            };
+            format!("{}{direction}{nulls}", expr(&by.expr))
+        })
+        .collect();
+    let limit = rank
+        .limit
+        .map_or_else(String::new, |limit| format!("first {limit} "));
+    format!("the {limit}by {}", order.join(", "))
 }
 
 /// `outer` is how strongly the operator around it binds; brackets stand where this one binds less.

@@ -8,9 +8,11 @@
 
 mod bind;
 mod calls;
+mod changes;
 mod describe;
 mod draft;
 mod explain;
+mod group;
 mod hidden;
 mod join;
 mod lower;
@@ -18,6 +20,7 @@ mod meaning;
 mod merge;
 mod origin;
 mod prune;
+mod rank;
 mod rules;
 mod scan;
 mod script;
@@ -34,6 +37,7 @@ pub use origin::Origin;
 pub use script::plan;
 
 use crate::time::EventTime;
+use arrow::compute::SortOptions;
 use arrow::datatypes::SchemaRef;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
@@ -77,6 +81,8 @@ pub enum Op {
     },
     Union,
     Window(WindowAggregate),
+    Group(GroupAggregate),
+    Rank(Rank),
     IntervalJoin(IntervalJoin),
     Sink(SinkTable),
 }
@@ -153,6 +159,48 @@ pub struct Aggregate {
     pub filter: Option<Arc<dyn PhysicalExpr>>,
 }
 
+/// GROUP BY keys without a window, whose results change. Its columns come out as: the keys, the aggregates, and the kind of change.
+#[derive(Debug, Clone)]
+pub struct GroupAggregate {
+    pub keys: Vec<Arc<dyn PhysicalExpr>>,
+    pub aggregates: Vec<Aggregate>,
+}
+
+/// The first rows of each partition in an order: ROW_NUMBER. Its columns come out as: the input's (without hidden ones), the number
+/// where it is asked for, and the kind of change where results change.
+#[derive(Debug, Clone)]
+pub struct Rank {
+    pub partition: Vec<Arc<dyn PhysicalExpr>>,
+    pub order: Vec<OrderBy>,
+    /// How many rows of each partition come out; None only while the job is planned.
+    pub limit: Option<usize>,
+    /// Whether the row's number comes out, as the last column that is seen.
+    pub number: bool,
+    /// Of rows that the order does not tell apart, the one that came last stands first: Flink's deduplication that keeps the last row.
+    pub newest_first: bool,
+    /// Whether rows that come in may take others back.
+    pub input_changes: bool,
+    pub gives: Gives,
+}
+
+/// One expression of an ORDER BY.
+#[derive(Debug, Clone)]
+pub struct OrderBy {
+    pub expr: Arc<dyn PhysicalExpr>,
+    pub options: SortOptions,
+}
+
+/// When a rank's rows come out.
+#[derive(Debug, Clone)]
+pub enum Gives {
+    /// At once; they are taken back when others stand before them.
+    Changes,
+    /// Once, when the window ends that each partition belongs to: milliseconds since 1970 (Int64), over the input's columns.
+    AtWindowEnd(Arc<dyn PhysicalExpr>),
+    /// Once, when the watermark reaches their time; they are the first by this time, in milliseconds, and there is one for each partition.
+    AtTime(Arc<dyn PhysicalExpr>),
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JoinKind {
     Inner,
@@ -198,7 +246,22 @@ pub struct SinkTable {
     pub table: Arc<crate::sql::Table>,
 }
 
+impl Gives {
+    /// Whether rows are taken back.
+    pub fn changes(&self) -> bool {
+        matches!(self, Gives::Changes)
+    }
+}
+
 impl Op {
+    /// Whether rows are brought together by key, and remembered.
+    pub fn is_keyed(&self) -> bool {
+        matches!(
+            self,
+            Op::Window(_) | Op::Group(_) | Op::Rank(_) | Op::IntervalJoin(_)
+        )
+    }
+
     /// The word for this kind of node in explain, metrics and the names of state.
     pub fn word(&self) -> &'static str {
         match self {
@@ -207,6 +270,8 @@ impl Op {
             Op::Filter { .. } => "filter",
             Op::Union => "union",
             Op::Window(_) => "window",
+            Op::Group(_) => "group",
+            Op::Rank(_) => "rank",
             Op::IntervalJoin(_) => "interval join",
             Op::Sink(_) => "sink",
         }

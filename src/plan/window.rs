@@ -29,7 +29,7 @@ struct Grouping {
 }
 
 /// How an aggregate of the job is made of the aggregates that run.
-enum Finish {
+pub enum Finish {
     /// It is one of them, with another type.
     Column(usize, DataType),
     /// A sum divided by a count.
@@ -37,19 +37,18 @@ enum Finish {
 }
 
 impl Lowering {
-    /// An aggregation over a window.
+    /// An aggregation, over a window or without one.
     pub fn window(&mut self, plan: &logical_expr::Aggregate) -> Planned<NodeId> {
         let node = self.plan(&plan.input)?;
         let place =
             place_of(plan.group_expr.iter().chain(&plan.aggr_expr)).unwrap_or(self.statement());
-        let grouping = self.grouping(plan, node, place)?;
+        let Some(grouping) = self.grouping(plan, node, place)? else {
+            return self.group(plan, node, place);
+        };
+        self.expect_final(node, place, "a window")?;
 
         // What the window needs of a row is computed before it, so that nothing else has to travel to it.
-        let mut before = Before {
-            lowering: self,
-            node,
-            columns: Vec::new(),
-        };
+        let mut before = Before::new(self, node);
         let input = Arc::clone(before.lowering.drafts.schema(node));
         let time = before.column(column(&input, grouping.time))?;
         let keys = grouping
@@ -61,8 +60,8 @@ impl Lowering {
         for expr in &plan.aggr_expr {
             calls.push(before.call(expr, plan.input.schema(), place)?);
         }
-        let columns = std::mem::take(&mut before.columns);
-        let projected = self.project_before(node, columns, place)?;
+        let columns = before.into_columns();
+        let projected = self.project_before(node, columns, "window input", place)?;
         let schema = Arc::clone(self.drafts.schema(projected));
 
         let mut aggregates = Vec::new();
@@ -73,8 +72,15 @@ impl Lowering {
         let keys: Vec<Expr> = keys.into_iter().map(|key| column(&schema, key)).collect();
         let output = window_schema(&schema, time, &keys, &aggregates)?;
         let first_aggregate = BOUNDS + keys.len();
+        let window = grouping.window;
+        let bound = |bound| Time::Bound {
+            bound,
+            window,
+            of: None,
+        };
+        let bounds = [Bound::Start, Bound::End, Bound::Time].map(bound);
         let mut times = vec![Time::Plain; output.fields().len()];
-        times[2] = Time::Rowtime;
+        times[..BOUNDS].copy_from_slice(&bounds);
         let operation = WindowAggregate {
             window: grouping.window,
             time: as_millis(column(&schema, time)),
@@ -101,11 +107,8 @@ impl Lowering {
         let times = exprs
             .iter()
             .map(|expr| {
-                if as_column(expr) == Some(2) {
-                    Time::Rowtime
-                } else {
-                    Time::Plain
-                }
+                let bound = as_column(expr).and_then(|at| bounds.get(at));
+                bound.copied().unwrap_or(Time::Plain)
             })
             .collect();
         let names = plan
@@ -124,7 +127,7 @@ impl Lowering {
         plan: &logical_expr::Aggregate,
         node: NodeId,
         place: Place,
-    ) -> Planned<Grouping> {
+    ) -> Planned<Option<Grouping>> {
         let mut found: Option<(Window, Option<usize>)> = None;
         let (mut start, mut end) = (None, None);
         let (mut outputs, mut keys) = (Vec::new(), Vec::new());
@@ -158,30 +161,27 @@ impl Lowering {
         match (found, start, end) {
             (Some((window, of)), Some(start), Some(_)) => {
                 // A window's start lies in the window too: it serves where the row's own time is gone.
-                Ok(Grouping {
+                Ok(Some(Grouping {
                     window,
                     time: of.unwrap_or(start),
                     outputs,
                     keys,
-                })
+                }))
             }
+            (None, _, _) => Ok(None),
             (Some(_), _, _) => refused(
                 place,
                 "GROUP BY has only one bound of the window",
                 "GROUP BY window_start, window_end",
             ),
-            _ => refused(
-                place,
-                "an aggregation without a window has no final result in a stream, and is not supported yet",
-                "read FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) and GROUP BY window_start, window_end",
-            ),
         }
     }
 
-    fn project_before(
+    pub fn project_before(
         &mut self,
         node: NodeId,
         columns: Vec<Expr>,
+        what: &str,
         place: Place,
     ) -> Planned<NodeId> {
         let times = columns
@@ -194,10 +194,10 @@ impl Lowering {
             .collect();
         Ok(self
             .drafts
-            .project(node, columns, times, self.name("window input"), place)?)
+            .project(node, columns, times, self.name(what), place)?)
     }
 
-    fn finish(&self, finish: &Finish, schema: &SchemaRef, first: usize) -> Planned<Expr> {
+    pub fn finish(&self, finish: &Finish, schema: &SchemaRef, first: usize) -> Planned<Expr> {
         Ok(match finish {
             Finish::Column(index, to) => {
                 physical_cast(column(schema, first + index), schema, to, &self.options)?
@@ -212,14 +212,14 @@ impl Lowering {
 }
 
 /// The projection before a window, while it grows.
-struct Before<'a> {
+pub struct Before<'a> {
     lowering: &'a Lowering,
     node: NodeId,
     columns: Vec<Expr>,
 }
 
 /// One call of an aggregate; arguments are columns of the projection before the window, or constants.
-struct Call {
+pub struct Call {
     function: Arc<AggregateUDF>,
     distinct: bool,
     args: Vec<Argument>,
@@ -233,7 +233,24 @@ enum Argument {
     Constant(Expr),
 }
 
-impl Before<'_> {
+impl<'a> Before<'a> {
+    pub fn new(lowering: &'a Lowering, node: NodeId) -> Before<'a> {
+        Before {
+            lowering,
+            node,
+            columns: Vec::new(),
+        }
+    }
+
+    pub fn into_columns(self) -> Vec<Expr> {
+        self.columns
+    }
+
+    /// The place of what an expression of the query gives.
+    pub fn expr(&mut self, expr: &logical_expr::Expr, schema: &DFSchema) -> Planned<usize> {
+        self.column(self.lowering.expr(expr, schema, self.node)?)
+    }
+
     /// The place of an expression among the columns.
     fn column(&mut self, expr: Expr) -> Planned<usize> {
         let known = self.columns.iter().position(|other| **other == *expr);
@@ -243,7 +260,7 @@ impl Before<'_> {
         }))
     }
 
-    fn call(
+    pub fn call(
         &mut self,
         expr: &logical_expr::Expr,
         schema: &DFSchema,
@@ -302,7 +319,7 @@ impl Before<'_> {
 
 impl Call {
     /// Adds what runs to the aggregates, and says how the job's result is made of it.
-    fn add_to(self, aggregates: &mut Vec<Aggregate>, schema: &SchemaRef) -> Planned<Finish> {
+    pub fn add_to(self, aggregates: &mut Vec<Aggregate>, schema: &SchemaRef) -> Planned<Finish> {
         let inner = self.function.inner();
         let whole = self.gives.is_integer();
         if inner.is::<Average>() && whole {
@@ -405,6 +422,17 @@ fn window_schema(
         Field::new("window_end", plain, false),
         Field::new("window_time", time.clone(), false),
     ];
+    fields.extend(result_fields(input, keys, aggregates)?);
+    Ok(Arc::new(Schema::new(fields)))
+}
+
+/// The columns of keys and aggregates.
+pub fn result_fields(
+    input: &Schema,
+    keys: &[Expr],
+    aggregates: &[Aggregate],
+) -> Planned<Vec<Field>> {
+    let mut fields = Vec::with_capacity(keys.len() + aggregates.len());
     for key in keys {
         let field = key.return_field(input)?;
         fields.push(Field::new(
@@ -423,5 +451,5 @@ fn window_schema(
             nullable,
         ));
     }
-    Ok(Arc::new(Schema::new(fields)))
+    Ok(fields)
 }
