@@ -208,7 +208,7 @@ pub fn work(
             max_future_ms: millis(job.settings.max_future),
             idle_timeout_ms: job.settings.idle_timeout.map_or(0, millis),
             max_drift_ms: millis(job.settings.max_drift),
-            sink_memory: job.memory() / 10,
+            sink_memory: job.memory() / 16,
             allow_dropped_state: job.settings.allow_dropped_state,
             waker: waker.clone(),
         },

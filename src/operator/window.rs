@@ -21,14 +21,14 @@ use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::physical_expr::PhysicalExpr;
 use feed::{Compiled, Feed};
-use groups::Groups;
+use groups::{Groups, PAGE};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// The name of its state: keys, the end of the window, then the columns of every aggregate's state.
 const PART: &str = "groups";
 
-/// So many groups make a window worth a part of its own in the state, which is not written again while the window rests.
+/// So many groups make a window worth parts of its own in the state, which are not written again while their groups rest.
 const LARGE: usize = 256;
 
 /// Aggregates rows by key in tumbling windows.
@@ -45,7 +45,7 @@ pub struct TumbleWindows {
     watermark_column: Option<usize>,
     /// By the end of the window.
     windows: BTreeMap<i64, Groups>,
-    /// How many were saved by themselves, for their numbers.
+    /// How many parts were saved by themselves, for their numbers.
     saves: u64,
     current: Progress,
 }
@@ -287,21 +287,27 @@ impl Operator for TumbleWindows {
         let mut parts = Snapshot::new();
         let mut small = Vec::new();
         for (end, groups) in &mut windows {
-            if groups.saved.is_some() {
-                parts.push(part(groups.saved, None));
+            let large = groups.len() >= LARGE;
+            if large && groups.pages.iter().all(Option::is_some) {
+                parts.extend(groups.pages.iter().map(|page| part(*page, None)));
                 continue;
             }
             let rows = groups.len();
             let states = groups.state()?;
             let keys = groups.keys(&self.encoder)?;
             let table = self.table(*end, keys, states, rows)?;
-            if rows < LARGE {
+            if !large {
                 small.push(table);
                 continue;
             }
-            self.saves += 1;
-            groups.saved = Some(self.saves);
-            parts.push(part(groups.saved, Some(table)));
+            for (page, first) in groups.pages.iter_mut().zip((0..rows).step_by(PAGE)) {
+                let changed = page.is_none().then(|| {
+                    self.saves += 1;
+                    *page = Some(self.saves);
+                    table.slice(first, PAGE.min(rows - first))
+                });
+                parts.push(part(*page, changed));
+            }
         }
         self.windows = windows;
         if let Some(first) = small.first() {
@@ -571,6 +577,14 @@ mod tests {
         assert_eq!(said(&mut windows), [(Some(1), None), small]);
         send(&mut windows, &[("a", Some(6), 1.0)]);
         assert_eq!(said(&mut windows), [(Some(2), Some(LARGE + 1)), small]);
+        // Of a window of two pages only the one that was touched.
+        let rows: Vec<Row> = (0..PAGE).map(|at| (key(at), Some(7), 1.0)).collect();
+        send(&mut windows, &rows);
+        let (first, second) = ((Some(3), Some(PAGE)), (Some(4), Some(1)));
+        assert_eq!(said(&mut windows), [first, second, small]);
+        send(&mut windows, &[(key(0), Some(8), 1.0)]);
+        let second = (Some(4), None);
+        assert_eq!(said(&mut windows), [(Some(5), Some(PAGE)), second, small]);
     }
 
     #[test]

@@ -10,6 +10,9 @@ use datafusion::physical_expr::GroupsAccumulatorAdapter;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use std::sync::Arc;
 
+/// Groups that a snapshot writes, or leaves as they are, together.
+pub(super) const PAGE: usize = 4096;
+
 /// Marks the end of a chain of keys with one hash.
 const NONE: u32 = u32::MAX;
 
@@ -22,8 +25,8 @@ pub(in crate::operator) struct Groups {
     /// What the accumulators held at the last snapshot. Taking their state empties them; it is put back when
     /// the window is touched next, so that a snapshot of a window that rests costs nothing.
     drained: Option<Drained>,
-    /// The number under which a snapshot has all that is here.
-    pub saved: Option<u64>,
+    /// For each [`PAGE`] of groups, the number under which a snapshot has all that is in it.
+    pub pages: Vec<Option<u64>>,
     /// The group of each row of the batch at hand, kept for its memory.
     group_of_row: Vec<usize>,
 }
@@ -45,7 +48,7 @@ impl Groups {
             older: Vec::new(),
             accumulators: functions.map(accumulator).collect::<Result<_>>()?,
             drained: None,
-            saved: None,
+            pages: Vec::new(),
             group_of_row: Vec::new(),
         })
     }
@@ -62,7 +65,6 @@ impl Groups {
         feeds: &[Feed],
     ) -> Result<()> {
         self.refill()?;
-        self.saved = None;
         self.find_groups(keys, selected);
         for (accumulator, feed) in self.accumulators.iter_mut().zip(feeds) {
             accumulator.update_batch(
@@ -84,7 +86,6 @@ impl Groups {
         widths: &[usize],
     ) -> Result<()> {
         self.refill()?;
-        self.saved = None;
         self.find_groups(keys, Some(selected));
         let mut rest = states;
         for (accumulator, width) in self.accumulators.iter_mut().zip(widths) {
@@ -187,6 +188,10 @@ impl Groups {
                 group_of_row.extend(rows.iter().map(|row| self.group(keys, *row as usize)))
             }
             None => group_of_row.extend((0..keys.hashes.len()).map(|row| self.group(keys, row))),
+        }
+        self.pages.resize(self.keys.len().div_ceil(PAGE), None);
+        for group in &group_of_row {
+            self.pages[group / PAGE] = None;
         }
         self.group_of_row = group_of_row;
     }
