@@ -5,8 +5,8 @@
 //! late. Later rows of a key are used up; that the key was there is remembered.
 
 use crate::error::{Error, Result};
-use crate::operator::expr::{batch_of, evaluate_all, evaluate_millis, row_watermarks, visible};
 use crate::operator::expr::visible_schema;
+use crate::operator::expr::{batch_of, evaluate_all, evaluate_millis, row_watermarks, visible};
 use crate::operator::keys::KeyEncoder;
 use crate::operator::pages::Pages;
 use crate::operator::state::{self, unknown_part};
@@ -55,7 +55,9 @@ struct Entry {
 impl FirstRows {
     pub fn new(spec: &Rank, schema: SchemaRef, inputs: &[SchemaRef]) -> Result<Self> {
         let ([input], Gives::AtTime(time)) = (inputs, &spec.gives) else {
-            return Err(Error::bug("the first row of a key has one input and a time"));
+            return Err(Error::bug(
+                "the first row of a key has one input and a time",
+            ));
         };
         let watermark_column = hidden::watermark(input);
         let input = visible_schema(input);

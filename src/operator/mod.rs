@@ -92,7 +92,7 @@ pub fn build(node: &Node, inputs: &[SchemaRef]) -> Result<Option<Box<dyn Operato
         ))),
         Op::Filter { predicate } => Ok(Box::new(project::Filter::new(predicate.clone()))),
         Op::Union => Ok(Box::new(union::Union::new(inputs.len(), schema.clone()))),
-        Op::Window(spec) => window::TumbleWindows::new(spec, schema.clone(), inputs)
+        Op::Window(spec) => window::Windows::new(spec, schema.clone(), inputs)
             .map(|operator| Box::new(operator) as Box<dyn Operator>),
         Op::Group(spec) => group::GroupAggregate::new(spec, schema.clone(), inputs)
             .map(|operator| Box::new(operator) as Box<dyn Operator>),

@@ -422,7 +422,9 @@ impl Operator for TopRows {
             .partitions
             .values()
             .flat_map(|Partition(rows)| rows.keys());
-        let places: usize = places.map(|place| place.len() + size_of::<usize>() * 3).sum();
+        let places: usize = places
+            .map(|place| place.len() + size_of::<usize>() * 3)
+            .sum();
         places + self.shelf.bytes() + self.partitions.capacity() * size_of::<(usize, Partition)>()
     }
 }

@@ -189,10 +189,7 @@ impl Lowering {
             return Ok(());
         }
         let connector = table.options.get("connector").unwrap_or_default();
-        if !matches!(
-            connector,
-            "upsert-kafka" | "print" | "blackhole" | "memory"
-        ) {
+        if !matches!(connector, "upsert-kafka" | "print" | "blackhole" | "memory") {
             return refused(
                 insert.place,
                 format!(

@@ -1,6 +1,6 @@
 //! A graph for a person's eyes.
 
-use super::{Gives, Graph, Node, NodeId, Op, Rank, Scan, Window, describe};
+use super::{Gives, Graph, Node, NodeId, Op, Rank, Scan, describe};
 use crate::operator::hidden;
 use crate::sql::Table;
 use crate::sql::functions::type_name;
@@ -102,16 +102,8 @@ fn details(graph: &Graph, node: &Node) -> Vec<String> {
         Op::Filter { predicate } => vec![describe::expr(predicate)],
         Op::Union => Vec::new(),
         Op::Window(window) => {
-            let Window::Tumble { size_ms, offset_ms } = window.window;
-            let offset = match offset_ms {
-                0 => String::new(),
-                offset => format!(", offset {}", describe::duration(offset)),
-            };
-            let mut lines = vec![format!(
-                "tumble {}{offset} by {}",
-                describe::duration(size_ms),
-                time(&window.time)
-            )];
+            let words = describe::window(window.window, ", offset ");
+            let mut lines = vec![format!("{words} by {}", time(&window.time))];
             if !window.keys.is_empty() {
                 lines.push(format!(
                     "keys: {}",

@@ -6,9 +6,7 @@
 
 use super::describe::{self, duration};
 use super::explain::{list, time};
-use super::{
-    Aggregate, Gives, Graph, IntervalJoin, Node, NodeId, Op, Rank, Window, WindowAggregate,
-};
+use super::{Aggregate, Gives, Graph, IntervalJoin, Node, NodeId, Op, Rank, WindowAggregate};
 use crate::operator::hidden;
 use crate::sql::functions::type_name;
 use arrow::datatypes::Schema;
@@ -56,11 +54,18 @@ pub fn meanings(graph: &Graph) -> BTreeMap<NodeId, Meaning> {
                 let input = &graph.nodes[node.inputs[0]].schema;
                 let keys = list(group.keys.iter().map(|key| typed(key, input)));
                 let gives = words_of_aggregates(&group.aggregates, input);
-                Some(format!("group; keys: {keys}; gives: {gives}; from {}", tables(0)))
+                Some(format!(
+                    "group; keys: {keys}; gives: {gives}; from {}",
+                    tables(0)
+                ))
             }
             Op::Rank(rank) => {
                 let input = &graph.nodes[node.inputs[0]].schema;
-                Some(format!("{}; from {}", words_of_rank(rank, input), tables(0)))
+                Some(format!(
+                    "{}; from {}",
+                    words_of_rank(rank, input),
+                    tables(0)
+                ))
             }
             Op::Union => Some(format!(
                 "union; from {}",
@@ -84,14 +89,9 @@ pub fn meanings(graph: &Graph) -> BTreeMap<NodeId, Meaning> {
 }
 
 fn words_of_window(window: &WindowAggregate, input: &Schema) -> String {
-    let Window::Tumble { size_ms, offset_ms } = window.window;
-    let offset = match offset_ms {
-        0 => String::new(),
-        offset => format!(" with offset {}", duration(offset)),
-    };
     format!(
-        "tumble {}{offset} by {}; keys: {}; gives: {}",
-        duration(size_ms),
+        "{} by {}; keys: {}; gives: {}",
+        describe::window(window.window, " with offset "),
         time(&window.time),
         list(window.keys.iter().map(|key| typed(key, input))),
         words_of_aggregates(&window.aggregates, input),

@@ -147,9 +147,76 @@ pub struct WindowAggregate {
 }
 
 /// How rows are put into windows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Window {
-    Tumble { size_ms: i64, offset_ms: i64 },
+    Tumble {
+        size_ms: i64,
+        offset_ms: i64,
+    },
+    /// One begins at each slide; the size is a multiple of it.
+    Hop {
+        slide_ms: i64,
+        size_ms: i64,
+        offset_ms: i64,
+    },
+    /// From each start one ends at each step, up to the size, which is a multiple of it.
+    Cumulate {
+        step_ms: i64,
+        size_ms: i64,
+        offset_ms: i64,
+    },
+}
+
+impl Window {
+    /// Each window is made of whole slices of this length, and one ends with each slice.
+    pub fn slice_ms(self) -> i64 {
+        match self {
+            Window::Tumble { size_ms, .. } => size_ms,
+            Window::Hop { slide_ms, .. } => slide_ms,
+            Window::Cumulate { step_ms, .. } => step_ms,
+        }
+    }
+
+    pub fn size_ms(self) -> i64 {
+        let (Window::Tumble { size_ms, .. }
+        | Window::Hop { size_ms, .. }
+        | Window::Cumulate { size_ms, .. }) = self;
+        size_ms
+    }
+
+    pub fn offset_ms(self) -> i64 {
+        let (Window::Tumble { offset_ms, .. }
+        | Window::Hop { offset_ms, .. }
+        | Window::Cumulate { offset_ms, .. }) = self;
+        offset_ms
+    }
+
+    /// Where the window with this end begins.
+    pub fn start_of(self, end: i64) -> i64 {
+        match self {
+            Window::Tumble { size_ms, .. } | Window::Hop { size_ms, .. } => {
+                end.saturating_sub(size_ms)
+            }
+            Window::Cumulate {
+                size_ms, offset_ms, ..
+            } => {
+                let into = end.saturating_sub(1).saturating_sub(offset_ms);
+                end.saturating_sub(1)
+                    .saturating_sub(into.rem_euclid(size_ms))
+            }
+        }
+    }
+
+    /// The end of the last window that the slice with this end belongs to.
+    pub fn last_end(self, slice_end: i64) -> i64 {
+        match self {
+            Window::Tumble { .. } => slice_end,
+            Window::Hop {
+                slide_ms, size_ms, ..
+            } => slice_end.saturating_add(size_ms - slide_ms),
+            Window::Cumulate { size_ms, .. } => self.start_of(slice_end).saturating_add(size_ms),
+        }
+    }
 }
 
 #[derive(Debug, Clone)]

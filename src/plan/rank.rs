@@ -8,14 +8,15 @@ use super::draft::{Draft, Drafts, Expr, Time, as_column, column};
 use super::lower::{Lowering, is_time};
 use super::trouble::{Planned, place_of, refused};
 use super::window::as_millis;
-use super::{Gives, NodeId, Op, OrderBy, Rank};
-use crate::sql::functions::{Bound, ROW_NUMBER};
+use super::{Gives, NodeId, Op, OrderBy, Rank, Window};
+use crate::sql::Place;
+use crate::sql::functions::{Bound, ROW_NUMBER, WindowBound};
 use crate::sql::refusal::refuse;
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::logical_expr::{self, Operator, WindowFunctionDefinition};
 use datafusion::physical_expr::expressions::{BinaryExpr, Literal};
-use datafusion::physical_expr::{conjunction, split_conjunction};
+use datafusion::physical_expr::{ScalarFunctionExpr, conjunction, split_conjunction};
 use std::sync::Arc;
 
 const FORM: &str = "write SELECT .. FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY a ORDER BY b DESC) AS n FROM t) WHERE n <= 3";
@@ -123,11 +124,7 @@ impl Lowering {
 
     /// A predicate's input and what is left of the predicate, when what bounds a row's number has gone into the node that numbers. None
     /// of the predicate may be left: then there is only the input.
-    pub fn limited(
-        &mut self,
-        input: &mut NodeId,
-        predicate: Expr,
-    ) -> Planned<Option<Expr>> {
+    pub fn limited(&mut self, input: &mut NodeId, predicate: Expr) -> Planned<Option<Expr>> {
         let times = &self.drafts.nodes[*input].times;
         if !times.contains(&Time::Number) {
             return Ok(Some(predicate));
@@ -169,12 +166,14 @@ impl Lowering {
                     return Ok(None);
                 };
                 let under = &self.drafts.nodes[input].times;
-                let times = node.times.iter().zip(exprs).map(|(time, expr)| {
-                    match as_column(expr) {
-                        Some(at) => kept(*time, under[at]),
-                        None => *time,
-                    }
-                });
+                let times =
+                    node.times
+                        .iter()
+                        .zip(exprs)
+                        .map(|(time, expr)| match as_column(expr) {
+                            Some(at) => kept(*time, under[at]),
+                            None => *time,
+                        });
                 Ok(Some(self.drafts.add(Draft {
                     times: times.collect(),
                     inputs: vec![input],
@@ -270,11 +269,32 @@ fn bound(part: &Expr) -> Option<(usize, usize)> {
     Some((at, usize::try_from(most).ok().filter(|most| *most > 0)?))
 }
 
-/// Refuses numbers that nobody bounds.
-pub fn check_limits(drafts: &Drafts, path: &str) -> crate::error::Result<()> {
+/// The place of a window that overlaps others, where an expression asks for one of its bounds.
+fn overlapping(expr: &Expr) -> Option<Place> {
+    let call = expr.downcast_ref::<ScalarFunctionExpr>();
+    let bound = call.and_then(|call| call.fun().inner().downcast_ref::<WindowBound>());
+    match bound {
+        Some(bound) if !matches!(bound.window, Window::Tumble { .. }) => Some(bound.place),
+        _ => expr.children().into_iter().find_map(overlapping),
+    }
+}
+
+/// Refuses numbers that nobody bounds, and windows that overlap where no aggregation takes them apart.
+pub fn check_finished(drafts: &Drafts, path: &str) -> crate::error::Result<()> {
     for node in &drafts.nodes {
+        let exprs = match &node.op {
+            Op::Project { exprs } => exprs.as_slice(),
+            Op::Filter { predicate } => std::slice::from_ref(predicate),
+            _ => &[],
+        };
+        if let Some(place) = exprs.iter().find_map(overlapping) {
+            let message = "HOP and CUMULATE put a row into several windows, and only a GROUP BY of window_start and window_end counts it there";
+            let hint = "GROUP BY window_start, window_end first; what follows can read its result";
+            return Err(refuse(path, place, message, hint));
+        }
         if let Op::Rank(Rank { limit: None, .. }) = &node.op {
-            let message = "a ROW_NUMBER without a bound would number all rows again with each new one";
+            let message =
+                "a ROW_NUMBER without a bound would number all rows again with each new one";
             return Err(refuse(path, node.place, message, FORM));
         }
     }

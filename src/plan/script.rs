@@ -28,7 +28,7 @@ pub fn plan(script: &Script, name: &str) -> Result<Graph> {
         .and_then(|drafts| prune::pruned(&drafts))
         .and_then(merge::merged)
         .map_err(|error| Error::bug("the graph could not be simplified").caused_by(error))?;
-    rank::check_limits(&finished, &script.path)?;
+    rank::check_finished(&finished, &script.path)?;
     let finished = hidden::with_hidden(finished).with_kinds();
     Ok(graph(finished, name, &script.path))
 }

@@ -7,7 +7,7 @@ use super::{Aggregate, NodeId, Op, Window, WindowAggregate, describe};
 use crate::sql::Place;
 use crate::sql::functions::{Average, Bound, Sum, physical_cast, type_name};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use datafusion::common::DFSchema;
+use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::functions_aggregate::{average::avg_udaf, count::count_udaf, sum::sum_udaf};
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::{self, AggregateUDF, Operator};
@@ -21,10 +21,11 @@ const BOUNDS: usize = 3;
 /// What a GROUP BY says: the bounds of a window, and the keys beside them.
 struct Grouping {
     window: Window,
-    /// A column of the input whose value lies in the window.
+    /// A column of the input whose value lies in the window; or the end of the window, which is a moment behind it.
     time: usize,
-    /// For each expression of the GROUP BY which column of the window's output it is.
-    outputs: Vec<usize>,
+    is_end: bool,
+    /// For each expression of the GROUP BY which column of the window's output it is, and what is known of it.
+    outputs: Vec<(usize, Time)>,
     keys: Vec<Expr>,
 }
 
@@ -72,18 +73,15 @@ impl Lowering {
         let keys: Vec<Expr> = keys.into_iter().map(|key| column(&schema, key)).collect();
         let output = window_schema(&schema, time, &keys, &aggregates)?;
         let first_aggregate = BOUNDS + keys.len();
-        let window = grouping.window;
-        let bound = |bound| Time::Bound {
-            bound,
-            window,
-            of: None,
-        };
-        let bounds = [Bound::Start, Bound::End, Bound::Time].map(bound);
-        let mut times = vec![Time::Plain; output.fields().len()];
-        times[..BOUNDS].copy_from_slice(&bounds);
+        let times = vec![Time::Plain; output.fields().len()];
+        let moment = as_millis(column(&schema, time));
+        let last: Expr = Arc::new(Literal::new(ScalarValue::Int64(Some(1))));
         let operation = WindowAggregate {
             window: grouping.window,
-            time: as_millis(column(&schema, time)),
+            time: match grouping.is_end {
+                true => Arc::new(BinaryExpr::new(moment, Operator::Minus, last)),
+                false => moment,
+            },
             keys,
             aggregates,
         };
@@ -99,18 +97,13 @@ impl Lowering {
         let mut exprs: Vec<Expr> = grouping
             .outputs
             .iter()
-            .map(|&index| column(&output, index))
+            .map(|&(index, _)| column(&output, index))
             .collect();
         for finish in &finishes {
             exprs.push(self.finish(finish, &output, first_aggregate)?);
         }
-        let times = exprs
-            .iter()
-            .map(|expr| {
-                let bound = as_column(expr).and_then(|at| bounds.get(at));
-                bound.copied().unwrap_or(Time::Plain)
-            })
-            .collect();
+        let mut times: Vec<Time> = grouping.outputs.iter().map(|(_, time)| *time).collect();
+        times.resize(exprs.len(), Time::Plain);
         let names = plan
             .schema
             .fields()
@@ -142,7 +135,7 @@ impl Lowering {
             let key = self.expr(expr, plan.input.schema(), node)?;
             let time = as_column(&key).map(|index| self.drafts.nodes[node].times[index]);
             let Some(Time::Bound { bound, window, of }) = time else {
-                outputs.push(BOUNDS + keys.len());
+                outputs.push((BOUNDS + keys.len(), Time::Plain));
                 keys.push(key);
                 continue;
             };
@@ -151,19 +144,46 @@ impl Lowering {
                 Bound::End => end = as_column(&key),
                 Bound::Time => {}
             }
-            outputs.push(match bound {
+            let at = match bound {
                 Bound::Start => 0,
                 Bound::End => 1,
                 Bound::Time => 2,
-            });
+            };
+            let given = Time::Bound {
+                bound,
+                window,
+                of: None,
+            };
+            outputs.push((at, given));
             found = Some((window, of.or(found.and_then(|(_, of)| of))));
         }
         match (found, start, end) {
+            (Some((window, None)), Some(start), Some(end))
+                if window.slice_ms() != window.size_ms() =>
+            {
+                // Each row names the one window that it belongs to. It ends with a slice, in which the row is counted; where it began
+                // is a key like others.
+                let start_at = BOUNDS + keys.len();
+                let at_start = outputs.iter_mut().filter(|(at, _)| *at == 0);
+                at_start.for_each(|(at, _)| *at = start_at);
+                keys.push(column(self.drafts.schema(node), start));
+                Ok(Some(Grouping {
+                    window: Window::Tumble {
+                        size_ms: window.slice_ms(),
+                        offset_ms: window.offset_ms(),
+                    },
+                    time: end,
+                    is_end: true,
+                    outputs,
+                    keys,
+                }))
+            }
             (Some((window, of)), Some(start), Some(_)) => {
                 // A window's start lies in the window too: it serves where the row's own time is gone.
                 Ok(Some(Grouping {
                     window,
                     time: of.unwrap_or(start),
+                    is_end: false,
                     outputs,
                     keys,
                 }))

@@ -33,7 +33,10 @@ impl WindowUDFImpl for RowNumber {
         &self.signature
     }
 
-    fn partition_evaluator(&self, _: PartitionEvaluatorArgs) -> Result<Box<dyn PartitionEvaluator>> {
+    fn partition_evaluator(
+        &self,
+        _: PartitionEvaluatorArgs,
+    ) -> Result<Box<dyn PartitionEvaluator>> {
         internal_err!("ROW_NUMBER is replaced when a job is planned")
     }
 
