@@ -7,7 +7,7 @@ CREATE TABLE orders (
   WATERMARK FOR ts AS ts - INTERVAL '1' MINUTE
 ) WITH ('connector' = 'filesystem', 'path' = '${INPUT}', 'format' = 'json');
 
-CREATE TABLE per_customer (customer STRING, n BIGINT, total INT, mean INT, least INT, products BIGINT, large BIGINT)
+CREATE TABLE per_customer (customer STRING, n BIGINT, total INT, mean INT, lowest INT, products BIGINT, dear BIGINT)
   WITH ('connector' = 'print', 'print-identifier' = 'per_customer');
 CREATE TABLE totals (n BIGINT, total INT) WITH ('connector' = 'print', 'print-identifier' = 'totals');
 CREATE TABLE places (category STRING, place BIGINT, product STRING, n BIGINT) WITH ('connector' = 'print', 'print-identifier' = 'places');
