@@ -119,10 +119,7 @@ impl DeadLetters {
 
 /// Each row as one line of JSON, without the hidden columns, with times as SQL writes them.
 pub fn rows_as_json(rows: &RecordBatch) -> Result<Vec<Vec<u8>>> {
-    let hidden = [hidden::SPLIT, hidden::OFFSET, hidden::WATERMARK];
-    let visible: Vec<usize> = (0..rows.num_columns())
-        .filter(|column| !hidden.contains(&rows.schema_ref().field(*column).name().as_str()))
-        .collect();
+    let visible: Vec<usize> = (0..hidden::visible(rows.schema_ref())).collect();
     if visible.is_empty() {
         return Ok(vec![b"{}".to_vec(); rows.num_rows()]);
     }
