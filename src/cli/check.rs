@@ -57,7 +57,7 @@ fn check_one(path: &str, args: &Args) -> Result<()> {
         tables(count(|op| matches!(op, Op::Sink(_)))),
         operators(count(|op| matches!(
             op,
-            Op::Window(_) | Op::IntervalJoin(_)
+            Op::Window(_) | Op::IntervalJoin(_) | Op::Over(_)
         ))),
     );
     print!("{registered}");

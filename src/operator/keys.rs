@@ -135,6 +135,18 @@ impl KeyEncoder {
             _ => Ok(Vec::new()),
         }
     }
+
+    /// The same of keys as bytes, that [`KeyRows::bytes`] gave.
+    pub fn decode_bytes<'k>(
+        &self,
+        keys: impl IntoIterator<Item = &'k [u8]>,
+    ) -> Result<Vec<ArrayRef>> {
+        let Some(converter) = &self.converter else {
+            return Ok(Vec::new());
+        };
+        let parser = converter.parser();
+        Ok(converter.convert_rows(keys.into_iter().map(|key| parser.parse(key)))?)
+    }
 }
 
 impl KeyRows {

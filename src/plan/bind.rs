@@ -6,6 +6,7 @@
 
 use super::NodeId;
 use super::rules;
+use super::unnest::{How, Unnesting};
 use crate::plan::Window;
 use crate::sql::functions::{self, Bound, window_bound};
 use crate::sql::{queries, types};
@@ -74,7 +75,7 @@ impl Binder {
                 .collect(),
             options: Arc::new(options),
             expr_planners: vec![Arc::new(Forms), Arc::new(AggregateFunctionPlanner)],
-            relation_planners: vec![Arc::new(Windows)],
+            relation_planners: vec![Arc::new(Windows), Arc::new(Unnests)],
             type_planner: Arc::new(FlinkTypes),
         }
     }
@@ -330,6 +331,36 @@ impl RelationPlanner for Windows {
         let alias = tumble.alias.cloned();
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(
             plan, alias,
+        ))))
+    }
+}
+
+/// `t CROSS JOIN UNNEST(t.items) AS u(item)`: what stands before it, with the elements' columns behind.
+#[derive(Debug)]
+struct Unnests;
+
+impl RelationPlanner for Unnests {
+    fn plan_relation(
+        &self,
+        relation: ast::TableFactor,
+        context: &mut dyn RelationPlannerContext,
+    ) -> Result<RelationPlanning> {
+        let Some(unnest) = queries::unnest(&relation) else {
+            return Ok(RelationPlanning::Original(Box::new(relation)));
+        };
+        let input = context.plan(unnest.left.clone())?;
+        let array = context.sql_to_expr(unnest.array.clone(), input.schema())?;
+        let columns = unnest.alias.iter().flat_map(|alias| &alias.columns);
+        let how = How {
+            outer: unnest.outer,
+            ordinality: unnest.ordinality,
+            alias: unnest.alias.map(|alias| alias.name.value.clone()),
+            columns: columns.map(|column| column.name.value.clone()).collect(),
+            place: ast::Spanned::span(unnest.array).into(),
+        };
+        let plan = Unnesting::plan(input, array, how)?;
+        Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(
+            plan, None,
         ))))
     }
 }

@@ -1,4 +1,4 @@
-//! Hidden columns: from the scans to the first window or join behind them, and nowhere else.
+//! Hidden columns: from the scans to the first keyed operator behind them, and nowhere else.
 
 use super::draft::{Draft, Drafts, Expr, column};
 use super::{NodeId, Op};
@@ -14,6 +14,7 @@ pub fn with_hidden(drafts: Drafts) -> Drafts {
     for (id, mut node) in drafts.nodes.into_iter().enumerate() {
         let wants = match node.op {
             Op::Window(_) | Op::IntervalJoin(_) => true,
+            Op::Over(ref over) => over.time.is_some(),
             // A projection takes what it names; it needs no other input.
             Op::Project { .. } => true,
             _ => carries[id],
@@ -34,21 +35,26 @@ pub fn with_hidden(drafts: Drafts) -> Drafts {
     next
 }
 
-/// Which nodes pass hidden columns on: those that can, and have a window or a join behind them.
+/// Which nodes pass hidden columns on: those that can, and have a keyed operator behind them that judges what is late.
 fn carriers(drafts: &Drafts) -> Vec<bool> {
     let mut can = Vec::with_capacity(drafts.nodes.len());
     for node in &drafts.nodes {
         can.push(match node.op {
             Op::Scan(_) => true,
-            Op::Project { .. } | Op::Filter { .. } | Op::Union => {
+            Op::Project { .. } | Op::Filter { .. } | Op::Union | Op::Unnest(_) => {
                 node.inputs.iter().all(|&input| can[input])
             }
-            Op::Window(_) | Op::IntervalJoin(_) | Op::Sink(_) => false,
+            Op::Window(_) | Op::IntervalJoin(_) | Op::Over(_) | Op::Sink(_) => false,
         });
     }
     let mut carries = vec![false; drafts.nodes.len()];
     for (id, node) in drafts.nodes.iter().enumerate().rev() {
-        let asks = carries[id] || matches!(node.op, Op::Window(_) | Op::IntervalJoin(_));
+        let judges = match &node.op {
+            Op::Window(_) | Op::IntervalJoin(_) => true,
+            Op::Over(over) => over.time.is_some(),
+            _ => false,
+        };
+        let asks = carries[id] || judges;
         for &input in &node.inputs {
             carries[input] |= asks && can[input];
         }

@@ -80,6 +80,8 @@ impl Lowering {
                 Ok(self.union(inputs, &self.name("union")))
             }
             LogicalPlan::Aggregate(aggregate) => self.window(aggregate),
+            LogicalPlan::Window(window) => self.over(window),
+            LogicalPlan::Extension(extension) => self.extension(extension),
             LogicalPlan::Join(join) => self.join(join, Vec::new()),
             LogicalPlan::EmptyRelation(_) => refused(
                 self.statement,

@@ -65,6 +65,13 @@ impl Graph {
                     None => found.push(Origin::Unknown),
                 }
             }
+            Op::Over(_) | Op::Unnest(_) => {
+                let input = hidden::visible(&self.nodes[node.inputs[0]].schema);
+                match column < input {
+                    true => self.follow(node.inputs[0], column, found),
+                    false => found.push(Origin::Unknown),
+                }
+            }
             Op::IntervalJoin(_) => {
                 let left = hidden::visible(&self.nodes[node.inputs[0]].schema);
                 match column.checked_sub(left) {

@@ -268,6 +268,12 @@ impl Types<'_, '_> {
                 let field = Field::new("item", item.data_type, !item.not_null);
                 return Ok((DataType::List(Arc::new(field)), item.uncastable));
             }
+            "MULTISET" => {
+                self.open()?;
+                let item = self.declared()?;
+                self.close()?;
+                return Ok((multiset(item.data_type), item.uncastable));
+            }
             "MAP" => {
                 self.open()?;
                 let key = self.declared()?;
@@ -437,6 +443,16 @@ impl Types<'_, '_> {
     }
 }
 
+/// MULTISET<T>: how often each value is there, as a MAP.
+pub fn multiset(of: DataType) -> DataType {
+    let pair = vec![
+        Field::new("key", of, false),
+        Field::new("value", DataType::Int32, false),
+    ];
+    let entries = Field::new("entries", DataType::Struct(pair.into()), false);
+    DataType::Map(Arc::new(entries), false)
+}
+
 fn timestamp(precision: u32, local: bool) -> DataType {
     let unit = match precision {
         0..=3 => TimeUnit::Millisecond,
@@ -459,7 +475,7 @@ fn unknown(word: &str, place: Place) -> Refusal {
         "JSON" | "VARIANT" => {
             "use STRING and JSON_VALUE, or declare the fields with ROW<name type, ..>"
         }
-        "MULTISET" | "RAW" | "INTERVAL" | "NULL" | "SYMBOL" => "",
+        "RAW" | "INTERVAL" | "NULL" | "SYMBOL" => "",
         _ => {
             "the types are STRING, VARCHAR, CHAR, BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, DECIMAL, DATE, TIME, \
              TIMESTAMP, TIMESTAMP_LTZ, BYTES, VARBINARY, BINARY, ARRAY, MAP and ROW"
