@@ -8,5 +8,7 @@
 mod engine;
 #[path = "properties/join.rs"]
 mod join;
+#[path = "properties/over.rs"]
+mod over;
 #[path = "properties/window.rs"]
 mod window;

@@ -167,12 +167,12 @@ impl Over {
             let floor = match &keys {
                 None => watermark,
                 Some(keys) => {
-                    let frame = self.frame;
-                    let key = self.keyed.look(&self.calls, keys, row);
-                    match key.is_over(frame, watermark) {
-                        true => NEVER,
-                        false => key.floor(watermark),
+                    let mut key = self.keyed.look(&self.calls, keys, row);
+                    if key.is_over(self.frame, watermark) {
+                        key = self.keyed.touch(&self.calls, keys, row);
+                        key.clear(&self.calls);
                     }
+                    key.floor(watermark)
                 }
             };
             if time <= floor && floor != NEVER {

@@ -86,6 +86,13 @@ impl Key {
         }
     }
 
+    /// As if nothing of it had come out.
+    pub fn clear(&mut self, calls: &[Call]) {
+        self.held = calls.iter().map(Call::fresh).collect();
+        self.frame.clear();
+        self.newest = NEVER;
+    }
+
     /// A row that is not newer than this is late at a watermark: rows of its key have come out that should have come behind it.
     pub fn floor(&self, watermark: i64) -> i64 {
         let came_out = |(_, taken_at): &(&i64, &i64)| **taken_at < watermark;
@@ -100,7 +107,7 @@ impl Key {
             return false;
         };
         let end = self.newest.saturating_add(millis + millis / 2 + 1);
-        self.waiting.is_empty() && end <= watermark
+        self.newest != NEVER && self.waiting.is_empty() && end <= watermark
     }
 }
 
