@@ -174,9 +174,7 @@ fn fill(status: &mut Status, engine: &Engine) {
     let state = engine.state_bytes();
     status.operators = engine
         .nodes()
-        .filter(|(node, _)| {
-            matches!(node.op, Op::Window(_) | Op::IntervalJoin(_) | Op::Over(_))
-        })
+        .filter(|(node, _)| matches!(node.op, Op::Window(_) | Op::IntervalJoin(_) | Op::Over(_)))
         .map(|(node, progress)| OperatorStatus {
             node: node.name.clone(),
             watermark_ms: watermark(progress.watermark),

@@ -45,7 +45,9 @@ impl UnnestRows {
 
     fn places(&self, array: &ArrayRef, offsets: &[i32], elements: &ArrayRef) -> Places {
         // An element that is a ROW and NULL is not there, as in Flink.
-        let rows = elements.as_struct_opt().filter(|_| array.as_map_opt().is_none());
+        let rows = elements
+            .as_struct_opt()
+            .filter(|_| array.as_map_opt().is_none());
         let is_there = |at: i32| rows.is_none_or(|rows| rows.is_valid(at as usize));
         let mut places = Places::default();
         for row in 0..array.len() {
@@ -78,7 +80,10 @@ impl Operator for UnnestRows {
     fn on_batch(&mut self, _input: usize, batch: RecordBatch, out: &mut Output) -> Result<()> {
         let array = evaluate(&self.array, &batch)?;
         let (places, elements) = if let Some(lists) = array.as_list_opt::<i32>() {
-            (self.places(&array, lists.value_offsets(), lists.values()), lists.values().clone())
+            (
+                self.places(&array, lists.value_offsets(), lists.values()),
+                lists.values().clone(),
+            )
         } else if let Some(maps) = array.as_map_opt() {
             let entries: ArrayRef = Arc::new(maps.entries().clone());
             (self.places(&array, maps.value_offsets(), &entries), entries)

@@ -18,7 +18,8 @@ use datafusion::common::{Column, DFSchema, Result, TableReference, plan_datafusi
 use datafusion::functions_aggregate::planner::AggregateFunctionPlanner;
 use datafusion::logical_expr::planner::{
     ContextProvider, ExprPlanner, PlannedRelation, PlannerResult, RawAggregateExpr,
-    RawFieldAccessExpr, RelationPlanner, RelationPlannerContext, RelationPlanning, TypePlanner,
+    RawFieldAccessExpr, RawWindowExpr, RelationPlanner, RelationPlannerContext, RelationPlanning,
+    TypePlanner,
 };
 use datafusion::logical_expr::{
     AggregateUDF, Expr, ExprSchemable, GetFieldAccess, HigherOrderUDF, LogicalPlan,
@@ -245,16 +246,19 @@ impl ExprPlanner for Forms {
         &self,
         mut call: RawAggregateExpr,
     ) -> Result<PlannerResult<RawAggregateExpr>> {
-        let named = |expr: Expr| {
-            let name = expr.to_string();
-            if has_cast(&expr) {
-                expr.alias(name)
-            } else {
-                expr
-            }
-        };
         call.args = call.args.into_iter().map(named).collect();
         call.filter = call.filter.map(|filter| Box::new(named(*filter)));
+        Ok(PlannerResult::Original(call))
+    }
+
+    /// COUNT(*) counts every row. Names as for aggregates.
+    fn plan_window(&self, mut call: RawWindowExpr) -> Result<PlannerResult<RawWindowExpr>> {
+        #[expect(deprecated, reason = "DataFusion's planner still gives it")]
+        let every = |expr: &Expr| matches!(expr, Expr::Wildcard { .. });
+        call.args = match call.args.iter().any(every) || call.args.is_empty() {
+            true => vec![lit(1_i64)],
+            false => call.args.into_iter().map(named).collect(),
+        };
         Ok(PlannerResult::Original(call))
     }
 
@@ -275,6 +279,15 @@ impl ExprPlanner for Forms {
 
     fn plan_substring(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
         call("substring", args)
+    }
+}
+
+fn named(expr: Expr) -> Expr {
+    let name = expr.to_string();
+    if has_cast(&expr) {
+        expr.alias(name)
+    } else {
+        expr
     }
 }
 

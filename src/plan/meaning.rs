@@ -54,7 +54,11 @@ pub fn meanings(graph: &Graph) -> BTreeMap<NodeId, Meaning> {
             }
             Op::Over(over) => {
                 let input = &graph.nodes[node.inputs[0]].schema;
-                Some(format!("{}; from {}", words_of_over(over, input), tables(0)))
+                Some(format!(
+                    "{}; from {}",
+                    words_of_over(over, input),
+                    tables(0)
+                ))
             }
             Op::Union => Some(format!(
                 "union; from {}",

@@ -15,7 +15,7 @@ use datafusion::logical_expr::{
     self, ExprSchemable, Operator, WindowFrame, WindowFrameBound, WindowFrameUnits,
     WindowFunctionDefinition,
 };
-use datafusion::physical_expr::expressions::{BinaryExpr, CastExpr};
+use datafusion::physical_expr::expressions::{BinaryExpr, CastExpr, Literal};
 use std::sync::Arc;
 
 const FORM: &str = "write COUNT(*) OVER (PARTITION BY key ORDER BY ts ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)";
@@ -66,10 +66,7 @@ impl Lowering {
         }
 
         let mut before = Before::new(self, input);
-        let keys: Vec<usize> = keys
-            .into_iter()
-            .map(|key| before.column(key))
-            .collect();
+        let keys: Vec<usize> = keys.into_iter().map(|key| before.column(key)).collect();
         let mut prepared = Vec::with_capacity(calls.len());
         for call in &calls {
             prepared.push(self.prepare(call, schema, input, &mut before, place)?);
@@ -85,7 +82,11 @@ impl Lowering {
         let width = under.fields().len();
         let mut fields: Vec<Field> = under.fields().iter().map(|f| f.as_ref().clone()).collect();
         for call in &running {
-            fields.push(Field::new(&call.name, result_type(call, &under)?, !call.never_null()));
+            fields.push(Field::new(
+                &call.name,
+                result_type(call, &under)?,
+                !call.never_null(),
+            ));
         }
         let output = Arc::new(Schema::new(fields));
         let mut times = self.drafts.nodes[projected].times.clone();
@@ -164,7 +165,11 @@ impl Lowering {
         };
         let place = place_of([&order.expr]).unwrap_or(place);
         if !order.asc {
-            return refused(place, "an OVER is ordered by time ascending", "leave DESC out");
+            return refused(
+                place,
+                "an OVER is ordered by time ascending",
+                "leave DESC out",
+            );
         }
         let node = &self.drafts.nodes[input];
         let by = self.expr(&order.expr, schema, input)?;
@@ -174,7 +179,10 @@ impl Lowering {
             Some((index, time)) if super::lower::is_time(time) => Ok(Some(index)),
             _ => refused(
                 place,
-                format!("an OVER is ordered by a time attribute, and {} is none", describe::expr(&by)),
+                format!(
+                    "an OVER is ordered by a time attribute, and {} is none",
+                    describe::expr(&by)
+                ),
                 "use the column that the WATERMARK is for, or declare one AS PROCTIME(); pass it on unchanged",
             ),
         }
@@ -204,7 +212,9 @@ impl Lowering {
         let gives = args.get_type(schema)?;
         let argument = self.expr(&params.args[0], schema, input)?;
         let counted = name == "COUNT"
-            && argument.is::<datafusion::physical_expr::expressions::Literal>();
+            && argument
+                .downcast_ref::<Literal>()
+                .is_some_and(|literal| !literal.value().is_null());
         let function = match (name.as_str(), params.distinct) {
             ("COUNT", false) => Running::Count,
             ("COUNT", true) => Running::CountDistinct,
@@ -283,16 +293,23 @@ impl Before {
     fn project(self, lowering: &mut Lowering, input: NodeId, place: Place) -> Planned<NodeId> {
         let node = &lowering.drafts.nodes[input];
         let own = node.schema.fields().len();
-        let times = self.columns.iter().map(|expr| {
-            as_column(expr).map_or(Time::Plain, |index| node.times[index])
-        });
+        let times = self
+            .columns
+            .iter()
+            .map(|expr| as_column(expr).map_or(Time::Plain, |index| node.times[index]));
         let times = times.collect();
-        let fields = node.schema.fields().iter().map(|field| field.name().clone());
+        let fields = node
+            .schema
+            .fields()
+            .iter()
+            .map(|field| field.name().clone());
         let computed = self.columns[own..].iter().map(describe::expr);
         let names: Vec<String> = fields.chain(computed).collect();
         let columns = names.into_iter().zip(self.columns).collect();
         let name = lowering.name("over input");
-        Ok(lowering.drafts.project(input, columns, times, name, place)?)
+        Ok(lowering
+            .drafts
+            .project(input, columns, times, name, place)?)
     }
 }
 
@@ -361,7 +378,7 @@ fn result_type(call: &OverCall, schema: &Schema) -> Planned<DataType> {
     Ok(match (&call.argument, call.function) {
         (None, _) | (_, Running::Count | Running::CountDistinct) => DataType::Int64,
         (Some(argument), Running::Collect) => {
-            crate::sql::types::multiset(argument.data_type(schema)?)
+            crate::sql::functions::multiset(argument.data_type(schema)?)
         }
         (Some(argument), _) => argument.data_type(schema)?,
     })
@@ -415,10 +432,17 @@ fn frame(frame: &WindowFrame, by_event_time: bool, place: Place) -> Planned<Fram
             Some(millis) if millis >= 0 => Ok(Frame::Range(millis)),
             _ => refused(
                 place,
-                format!("the RANGE of an OVER is an interval of a fixed length, not {}", type_name(&start.data_type())),
+                format!(
+                    "the RANGE of an OVER is an interval of a fixed length, not {}",
+                    type_name(&start.data_type())
+                ),
                 "for example RANGE BETWEEN INTERVAL '1' HOUR PRECEDING AND CURRENT ROW",
             ),
         },
-        _ => refused(place, "the frame of an OVER counts ROWS or a RANGE of time", FORM),
+        _ => refused(
+            place,
+            "the frame of an OVER counts ROWS or a RANGE of time",
+            FORM,
+        ),
     }
 }

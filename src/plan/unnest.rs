@@ -64,7 +64,9 @@ impl Unnesting {
             fields = named.map(|(field, name)| field.with_name(name)).collect();
         }
         let alias = how.alias.clone().map(TableReference::bare);
-        let own = fields.into_iter().map(|field| (alias.clone(), Arc::new(field)));
+        let own = fields
+            .into_iter()
+            .map(|field| (alias.clone(), Arc::new(field)));
         let before = input.schema().iter();
         let all = before.map(|(of, field)| (of.cloned(), Arc::clone(field)));
         let schema = DFSchema::new_with_metadata(all.chain(own).collect(), Default::default())?;
@@ -153,7 +155,12 @@ impl Lowering {
         let array = self.expr(&unnesting.array, unnesting.input.schema(), input)?;
         let under = &self.drafts.nodes[input];
         let width = under.schema.fields().len();
-        let mut fields: Vec<Field> = under.schema.fields().iter().map(|f| f.as_ref().clone()).collect();
+        let mut fields: Vec<Field> = under
+            .schema
+            .fields()
+            .iter()
+            .map(|f| f.as_ref().clone())
+            .collect();
         fields.extend(
             unnesting.schema.fields()[width..]
                 .iter()

@@ -43,7 +43,11 @@ pub fn is_json(parser: &mut Parser, text: Expr) -> Parsed<Expr> {
     parser.word("JSON")?;
     let kinds = ["VALUE", "ARRAY", "OBJECT", "SCALAR"];
     let kind = kinds.into_iter().find(|kind| parser.takes(kind));
-    let test = made("IS_JSON", span, vec![text, literal(kind.unwrap_or("VALUE"))]);
+    let test = made(
+        "IS_JSON",
+        span,
+        vec![text, literal(kind.unwrap_or("VALUE"))],
+    );
     Ok(match not {
         true => Expr::UnaryOp {
             op: UnaryOperator::Not,

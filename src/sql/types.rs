@@ -272,7 +272,7 @@ impl Types<'_, '_> {
                 self.open()?;
                 let item = self.declared()?;
                 self.close()?;
-                return Ok((multiset(item.data_type), item.uncastable));
+                return Ok((super::functions::multiset(item.data_type), item.uncastable));
             }
             "MAP" => {
                 self.open()?;
@@ -441,16 +441,6 @@ impl Types<'_, '_> {
         }
         self.parser.symbol(&Token::Gt)
     }
-}
-
-/// MULTISET<T>: how often each value is there, as a MAP.
-pub fn multiset(of: DataType) -> DataType {
-    let pair = vec![
-        Field::new("key", of, false),
-        Field::new("value", DataType::Int32, false),
-    ];
-    let entries = Field::new("entries", DataType::Struct(pair.into()), false);
-    DataType::Map(Arc::new(entries), false)
 }
 
 fn timestamp(precision: u32, local: bool) -> DataType {

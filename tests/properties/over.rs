@@ -114,7 +114,8 @@ impl Model {
                     self.emit(row);
                 }
             }
-            for row in moment.iter().filter(|_| self.frame.is_range()) {
+            let together = self.frame.is_range();
+            for row in moment.iter().filter(|_| together) {
                 self.emit(row);
             }
         }
@@ -255,10 +256,14 @@ fn the_model_itself_is_held_to_flinks_numbers() {
         newest = newest.max(time - 2);
     }
     model.advance(i64::MAX);
-    let brief: Vec<String> = model.out.iter().map(|line| {
-        let parts: Vec<&str> = line.split(" | ").collect();
-        [parts[0], parts[2], parts[5], parts[8]].join(" ")
-    }).collect();
+    let brief: Vec<String> = model
+        .out
+        .iter()
+        .map(|line| {
+            let parts: Vec<&str> = line.split(" | ").collect();
+            [parts[0], parts[2], parts[5], parts[8]].join(" ")
+        })
+        .collect();
     assert_eq!(
         brief,
         [

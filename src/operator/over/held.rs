@@ -155,10 +155,12 @@ impl Call {
             (Held::Count(count), Results::Plain(column)) => column.push(&Value::Whole(*count)),
             (Held::Sum(sum, _), Results::Plain(column)) => column.push(sum),
             (Held::One(one), Results::Plain(column)) => column.push_bytes(one.as_ref()),
-            (Held::Queue(queue), Results::Plain(column)) => column.push_bytes(match self.function {
-                Running::First => queue.front(),
-                _ => queue.back(),
-            }),
+            (Held::Queue(queue), Results::Plain(column)) => {
+                column.push_bytes(match self.function {
+                    Running::First => queue.front(),
+                    _ => queue.back(),
+                })
+            }
             (Held::Bag(bag), Results::Plain(column)) => match self.function {
                 Running::CountDistinct => column.push(&Value::Whole(bag.len() as i64)),
                 Running::Min => column.push_bytes(bag.first_key_value().map(|(value, _)| value)),

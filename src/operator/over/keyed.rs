@@ -146,12 +146,7 @@ impl Shelf {
 }
 
 impl Keyed {
-    pub fn new(
-        calls: &[Call],
-        encoder: KeyEncoder,
-        frame: Frame,
-        key_types: &[DataType],
-    ) -> Keyed {
+    pub fn new(calls: &[Call], encoder: KeyEncoder, frame: Frame, key_types: &[DataType]) -> Keyed {
         let keys = key_types.iter().enumerate();
         let keys: Vec<Field> = keys
             .map(|(at, data_type)| state::column(format!("key_{at}"), data_type))

@@ -17,11 +17,15 @@ fn column(name: &str) -> Arc<dyn PhysicalExpr> {
 }
 
 fn over(frame: Frame, functions: &[Running], timed: bool) -> Over {
-    let mut fields: Vec<Field> = input().fields().iter().map(|f| f.as_ref().clone()).collect();
+    let mut fields: Vec<Field> = input()
+        .fields()
+        .iter()
+        .map(|f| f.as_ref().clone())
+        .collect();
     let mut calls = Vec::new();
     for (at, function) in functions.iter().enumerate() {
         let of = match function {
-            Running::Collect => crate::sql::types::multiset(DataType::Int64),
+            Running::Collect => crate::sql::functions::multiset(DataType::Int64),
             _ => DataType::Int64,
         };
         fields.push(Field::new(format!("r{at}"), of, true));

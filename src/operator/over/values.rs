@@ -239,11 +239,7 @@ impl Bags<'_> {
 
     /// The counts are INT for a query, BIGINT in the state.
     pub fn finish(self, count: DataType) -> Result<ArrayRef> {
-        let keys = self
-            .of
-            .converter
-            .convert_rows(self.keys.iter())?
-            .remove(0);
+        let keys = self.of.converter.convert_rows(self.keys.iter())?.remove(0);
         let counts: ArrayRef = match count {
             DataType::Int32 => Arc::new(Int32Array::from_iter_values(
                 self.counts.iter().map(|count| *count as i32),

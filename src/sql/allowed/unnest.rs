@@ -7,7 +7,8 @@ use datafusion::sql::sqlparser::ast::{
     TableFunctionArgs, TableWithJoins, Value,
 };
 
-const FORM: &str = "write CROSS JOIN UNNEST(items) AS u(item), or LEFT JOIN UNNEST(items) AS u(item) ON TRUE";
+const FORM: &str =
+    "write CROSS JOIN UNNEST(items) AS u(item), or LEFT JOIN UNNEST(items) AS u(item) ON TRUE";
 
 /// Brings every UNNEST of a FROM clause into the agreed form.
 pub fn normalise(from: &mut Vec<TableWithJoins>) -> Parsed<()> {
@@ -103,7 +104,9 @@ fn unnest(join: Join) -> Parsed<Join> {
         _ => return refuse("UNNEST takes one array or map"),
     };
     if with_ordinality && matches!(join_operator, JoinOperator::Left(_)) {
-        return refuse("LEFT JOIN UNNEST .. WITH ORDINALITY is not supported: Flink 2.2 fails on it");
+        return refuse(
+            "LEFT JOIN UNNEST .. WITH ORDINALITY is not supported: Flink 2.2 fails on it",
+        );
     }
     Ok(Join {
         relation: TableFactor::UNNEST {

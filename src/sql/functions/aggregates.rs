@@ -65,7 +65,7 @@ impl AggregateUDFImpl for OnlyOver {
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
         Ok(match self.name {
-            "collect" => crate::sql::types::multiset(types[0].clone()),
+            "collect" => crate::sql::functions::multiset(types[0].clone()),
             _ => types[0].clone(),
         })
     }

@@ -35,6 +35,16 @@ pub(super) fn functions() -> Vec<Function> {
     ]
 }
 
+/// MULTISET<T>: how often each value is there, as a MAP.
+pub fn multiset(of: DataType) -> DataType {
+    let pair = vec![
+        Field::new("key", of, false),
+        Field::new("value", DataType::Int32, false),
+    ];
+    let entries = Field::new("entries", DataType::Struct(pair.into()), false);
+    DataType::Map(Arc::new(entries), false)
+}
+
 fn map_of(key: DataType, value: DataType) -> DataType {
     let pair = vec![
         Field::new("key", key, false),
@@ -49,9 +59,8 @@ fn type_of_map(types: &[DataType]) -> Result<DataType> {
     if !types.len().is_multiple_of(2) {
         return plan_err!("MAP takes keys and values in turn");
     }
-    let every_other = |first: usize| -> Vec<DataType> {
-        types.iter().skip(first).step_by(2).cloned().collect()
-    };
+    let every_other =
+        |first: usize| -> Vec<DataType> { types.iter().skip(first).step_by(2).cloned().collect() };
     let key = common_type("MAP", &every_other(0))?;
     let value = common_type("MAP", &every_other(1))?;
     Ok(map_of(key, value))

@@ -33,6 +33,7 @@ pub use cast_text::to_text;
 pub use choices::{Choices, choices};
 pub use conditional::not_null;
 pub use fields::{field, is_field};
+pub use maps::multiset;
 pub(crate) use pattern::Pattern;
 pub use windows::{Bound, WindowBound, window_bound};
 

@@ -1,8 +1,8 @@
 //! Regular expressions, in Java's language.
 
 use super::Takes::{Int, Text};
-use super::java_regex::compiled;
 use super::arrays::{list_of, text_lists};
+use super::java_regex::compiled;
 use super::{Function, Gives, int_rows, numbers, text_rows, texts};
 use arrow::array::BooleanArray;
 use arrow::datatypes::{DataType, Int32Type};
@@ -160,7 +160,10 @@ mod tests {
             (r"REGEXP_EXTRACT_ALL('a1b22', '(\d+)')", "[1, 22]"),
             (r"REGEXP_EXTRACT_ALL('a1b22', '([a-z])(\d+)')", "[a, b]"),
             (r"REGEXP_EXTRACT_ALL('a1b22', '([a-z])(\d+)', 2)", "[1, 22]"),
-            (r"REGEXP_EXTRACT_ALL('a1b22', '([a-z])(\d+)', 0)", "[a1, b22]"),
+            (
+                r"REGEXP_EXTRACT_ALL('a1b22', '([a-z])(\d+)', 0)",
+                "[a1, b22]",
+            ),
             (r"REGEXP_EXTRACT_ALL('a1b22', '([a-z])(\d+)', 3)", "NULL"),
             (r"REGEXP_EXTRACT_ALL('a1b22', '\d+')", "NULL"),
             (r"REGEXP_EXTRACT_ALL('a1b22', '\d+', 0)", "[1, 22]"),

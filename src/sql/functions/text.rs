@@ -114,12 +114,13 @@ pub(super) fn functions() -> Vec<Function> {
             let (values, from, to) = (texts(args, 0)?, texts(args, 1)?, texts(args, 2)?);
             text_rows(args, |row| {
                 let (value, from, to) = (values.get(row)?, from.get(row)?, to.get(row)?);
-                let translated = value.chars().filter_map(|c| {
-                    match from.chars().position(|known| known == c) {
-                        Some(at) => to.chars().nth(at),
-                        None => Some(c),
-                    }
-                });
+                let translated =
+                    value
+                        .chars()
+                        .filter_map(|c| match from.chars().position(|known| known == c) {
+                            Some(at) => to.chars().nth(at),
+                            None => Some(c),
+                        });
                 Some(translated.collect())
             })
         }),
@@ -280,7 +281,11 @@ fn slice(value: &str, start: i32, length: i32) -> Option<&str> {
 
 /// A place outside of the text leaves it as it is; a length that is negative or too large takes all that follows.
 fn overlay(args: &ScalarFunctionArgs) -> Result<ArrayRef> {
-    let (values, by, starts) = (texts(args, 0)?, texts(args, 1)?, numbers::<Int32Type>(args, 2)?);
+    let (values, by, starts) = (
+        texts(args, 0)?,
+        texts(args, 1)?,
+        numbers::<Int32Type>(args, 2)?,
+    );
     let lengths = match args.args.len() {
         4 => Some(numbers::<Int32Type>(args, 3)?),
         _ => None,
@@ -297,7 +302,14 @@ fn overlay(args: &ScalarFunctionArgs) -> Result<ArrayRef> {
             _ => return Some(value.to_owned()),
         };
         let rest = value.chars().skip(start.saturating_add(length));
-        Some(value.chars().take(start).chain(by.chars()).chain(rest).collect())
+        Some(
+            value
+                .chars()
+                .take(start)
+                .chain(by.chars())
+                .chain(rest)
+                .collect(),
+        )
     })
 }
 

@@ -37,9 +37,10 @@ fn rounded(args: &ScalarFunctionArgs, up: bool) -> Result<ArrayRef> {
         .collect();
     let back = cast(&(Arc::new(rows) as ArrayRef), &micros)?;
     Ok(match values.data_type() {
-        DataType::Timestamp(_, _) => {
-            cast(&cast(&back, &zoneless(values.data_type()))?, values.data_type())?
-        }
+        DataType::Timestamp(_, _) => cast(
+            &cast(&back, &zoneless(values.data_type()))?,
+            values.data_type(),
+        )?,
         other => cast(&back, other)?,
     })
 }
@@ -64,7 +65,11 @@ fn to_unit(at: i64, unit: &str, up: bool) -> Option<i64> {
     };
     if let Some(size) = fixed {
         let floor = at - at.rem_euclid(size);
-        return Some(if up && floor < at { floor + size } else { floor });
+        return Some(if up && floor < at {
+            floor + size
+        } else {
+            floor
+        });
     }
     let day = DateTime::from_timestamp_micros(at)?.date_naive();
     let first_of = |month: u32| NaiveDate::from_ymd_opt(day.year(), month, 1);
@@ -97,13 +102,29 @@ mod tests {
     fn moments_are_rounded_to_units() {
         let at = "TIMESTAMP '2024-05-15 08:59:10.123'";
         for (unit, floor, ceil) in [
-            ("SECOND", "2024-05-15 08:59:10.000", "2024-05-15 08:59:11.000"),
-            ("MINUTE", "2024-05-15 08:59:00.000", "2024-05-15 09:00:00.000"),
+            (
+                "SECOND",
+                "2024-05-15 08:59:10.000",
+                "2024-05-15 08:59:11.000",
+            ),
+            (
+                "MINUTE",
+                "2024-05-15 08:59:00.000",
+                "2024-05-15 09:00:00.000",
+            ),
             ("HOUR", "2024-05-15 08:00:00.000", "2024-05-15 09:00:00.000"),
             ("DAY", "2024-05-15 00:00:00.000", "2024-05-16 00:00:00.000"),
             ("WEEK", "2024-05-12 00:00:00.000", "2024-05-19 00:00:00.000"),
-            ("MONTH", "2024-05-01 00:00:00.000", "2024-06-01 00:00:00.000"),
-            ("QUARTER", "2024-04-01 00:00:00.000", "2024-07-01 00:00:00.000"),
+            (
+                "MONTH",
+                "2024-05-01 00:00:00.000",
+                "2024-06-01 00:00:00.000",
+            ),
+            (
+                "QUARTER",
+                "2024-04-01 00:00:00.000",
+                "2024-07-01 00:00:00.000",
+            ),
             ("YEAR", "2024-01-01 00:00:00.000", "2025-01-01 00:00:00.000"),
         ] {
             check_calls(&[
@@ -123,7 +144,10 @@ mod tests {
             ("FLOOR(DATE '2024-05-15' TO WEEK)", "2024-05-12"),
             ("CEIL(DATE '2024-05-15' TO MONTH)", "2024-06-01"),
             ("FLOOR(DATE '2024-05-15' TO HOUR)", "2024-05-15"),
-            ("CAST(FLOOR(TO_TIMESTAMP_LTZ(3661, 0) TO HOUR) AS STRING)", "1970-01-01 01:00:00.000"),
+            (
+                "CAST(FLOOR(TO_TIMESTAMP_LTZ(3661, 0) TO HOUR) AS STRING)",
+                "1970-01-01 01:00:00.000",
+            ),
         ]);
     }
 }

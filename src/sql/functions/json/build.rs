@@ -130,11 +130,14 @@ fn of_valid(values: &ArrayRef) -> Result<Writer> {
             if maps.keys().data_type() != &DataType::Utf8 {
                 return exec_err!("a MAP is JSON only where its keys are STRING");
             }
-            let (keys, value) = (maps.keys().as_string::<i32>().clone(), writer(maps.values())?);
+            let (keys, value) = (
+                maps.keys().as_string::<i32>().clone(),
+                writer(maps.values())?,
+            );
             Box::new(move |row| {
                 let (start, end) = (maps.value_offsets()[row], maps.value_offsets()[row + 1]);
-                let entries = (start as usize..end as usize)
-                    .map(|at| (keys.value(at).to_owned(), value(at)));
+                let entries =
+                    (start as usize..end as usize).map(|at| (keys.value(at).to_owned(), value(at)));
                 Json::Object(entries.collect())
             })
         }
@@ -166,10 +169,7 @@ fn check(data_type: &DataType) -> Result<()> {
         DataType::List(item) => check(item.data_type()),
         DataType::Map(entries, _) => check(entries.data_type()),
         DataType::Struct(fields) => fields.iter().try_for_each(|field| check(field.data_type())),
-        DataType::Date32
-        | DataType::Time32(_)
-        | DataType::Binary
-        | DataType::Timestamp(_, _) => {
+        DataType::Date32 | DataType::Time32(_) | DataType::Binary | DataType::Timestamp(_, _) => {
             plan_err!("{} is no JSON; CAST it AS STRING", type_name(data_type))
         }
         _ => Ok(()),

@@ -13,8 +13,8 @@ use arrow::array::{ArrayRef, BooleanArray, StringArray};
 use arrow::datatypes::DataType;
 use datafusion::common::{Result, exec_datafusion_err, exec_err};
 use datafusion::logical_expr::ScalarFunctionArgs;
-pub use path::Path;
 use path::Found;
+pub use path::Path;
 use std::sync::Arc;
 use tree::{Json, parse};
 
@@ -26,13 +26,28 @@ pub(super) fn functions() -> Vec<Function> {
         Function::new("json_query", &[Text; 4], text(), query),
         Function::new("json_exists", &[Text, Text, Text], boolean(), exists),
         Function::new("is_json", &[Text, Text], boolean(), is_json),
-        Function::new("json_object", &[Text, Any], Gives::Of(build::checked), build::object)
-            .variadic()
-            .optional(1),
-        Function::new("json_array", &[Text, Any], Gives::Of(build::checked), build::array)
-            .variadic()
-            .optional(1),
-        Function::new("json_string", &[Any], Gives::Of(build::checked), build::string),
+        Function::new(
+            "json_object",
+            &[Text, Any],
+            Gives::Of(build::checked),
+            build::object,
+        )
+        .variadic()
+        .optional(1),
+        Function::new(
+            "json_array",
+            &[Text, Any],
+            Gives::Of(build::checked),
+            build::array,
+        )
+        .variadic()
+        .optional(1),
+        Function::new(
+            "json_string",
+            &[Any],
+            Gives::Of(build::checked),
+            build::string,
+        ),
         Function::new("json", &[Text], text(), |args| {
             let values = texts(args, 0)?;
             let mut bad = None;
@@ -165,7 +180,9 @@ fn query(args: &ScalarFunctionArgs) -> Result<ArrayRef> {
             (None, Some("ARRAY")) => Some("[]".to_owned()),
             (None, Some("OBJECT")) => Some("{}".to_owned()),
             (None, Some("ERROR")) => {
-                return exec_err!("JSON_QUERY finds no array or object in '{text}', and the job says ERROR");
+                return exec_err!(
+                    "JSON_QUERY finds no array or object in '{text}', and the job says ERROR"
+                );
             }
             (None, _) => None,
         });
@@ -188,7 +205,9 @@ fn exists(args: &ScalarFunctionArgs) -> Result<ArrayRef> {
             (Outcome::Error, Some("TRUE")) => Some(true),
             (Outcome::Error, Some("UNKNOWN")) => None,
             (Outcome::Error, Some("ERROR")) => {
-                return exec_err!("JSON_EXISTS cannot follow the path in '{text}', and the job says ERROR");
+                return exec_err!(
+                    "JSON_EXISTS cannot follow the path in '{text}', and the job says ERROR"
+                );
             }
             (Outcome::Error, _) => Some(false),
         });

@@ -34,7 +34,10 @@ impl Path {
         let word = trimmed.get(..6).unwrap_or_default();
         let (strict, rest) = if word.eq_ignore_ascii_case("strict") {
             (true, &trimmed[6..])
-        } else if word.get(..3).is_some_and(|word| word.eq_ignore_ascii_case("lax")) {
+        } else if word
+            .get(..3)
+            .is_some_and(|word| word.eq_ignore_ascii_case("lax"))
+        {
             (false, &trimmed[3..])
         } else {
             (false, trimmed)
@@ -118,7 +121,11 @@ impl Step {
                 fields.remove(name).into_iter().collect()
             }
             (Step::Item(at), Json::Array(mut items)) => {
-                let at = if *at < 0 { at + items.len() as i64 } else { *at };
+                let at = if *at < 0 {
+                    at + items.len() as i64
+                } else {
+                    *at
+                };
                 match usize::try_from(at) {
                     Ok(at) if at < items.len() => vec![items.swap_remove(at)],
                     _ => Vec::new(),

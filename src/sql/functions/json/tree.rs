@@ -330,13 +330,33 @@ mod tests {
     #[test]
     fn what_is_no_json_is_none() {
         for text in [
-            "", " ", "abc", "nul", "nulls", "01", "1.", ".5", "+1", "{a:1}", "[1,]", "{\"a\" 1}", "\"a", "\"\n\"",
-            "\"\\x\"", "[1", "{\"a\":1,}", "--1", "1e",
+            "",
+            " ",
+            "abc",
+            "nul",
+            "nulls",
+            "01",
+            "1.",
+            ".5",
+            "+1",
+            "{a:1}",
+            "[1,]",
+            "{\"a\" 1}",
+            "\"a",
+            "\"\n\"",
+            "\"\\x\"",
+            "[1",
+            "{\"a\":1,}",
+            "--1",
+            "1e",
         ] {
             assert_eq!(parse(text), None, "{text}");
         }
         assert_eq!(parse(&"[".repeat(100_000)), None);
         assert_eq!(parse("\"\\ud83d\\ude00\""), Some(Json::Text("😀".into())));
-        assert_eq!(parse("[1] x"), Some(Json::Array(vec![Json::Number("1".into())])));
+        assert_eq!(
+            parse("[1] x"),
+            Some(Json::Array(vec![Json::Number("1".into())]))
+        );
     }
 }
