@@ -35,6 +35,7 @@ impl Lowering {
             return self.other_windows(place);
         }
         let input = self.plan(&plan.input)?;
+        self.expect_final(input, place, "OVER")?;
         let mut calls = Vec::new();
         for expr in &plan.window_expr {
             calls.push(window_function(expr, place)?);

@@ -508,7 +508,7 @@ impl Pruning<'_> {
             frame: over.frame,
             calls,
         };
-        Ok(self.add_kept(node, Op::Over(new), input, &kept))
+        Ok(self.with_columns(node, Op::Over(new), input, &kept))
     }
 
     fn unnest(
@@ -528,27 +528,7 @@ impl Pruning<'_> {
         // The elements come out as they are.
         let elements = width..node.schema.fields().len();
         let kept: Vec<usize> = wanted.iter().copied().chain(elements).collect();
-        Ok(self.add_kept(node, op, input, &kept))
-    }
-
-    /// A node that gives the columns `kept` of its old ones.
-    fn add_kept(
-        &mut self,
-        node: &Draft,
-        op: Op,
-        input: NodeId,
-        kept: &[usize],
-    ) -> (NodeId, Vec<Option<usize>>) {
-        let fields = kept.iter().map(|&i| node.schema.field(i).clone());
-        let draft = Draft {
-            op,
-            inputs: vec![input],
-            schema: Arc::new(Schema::new(fields.collect::<Vec<_>>())),
-            times: kept.iter().map(|&i| node.times[i]).collect(),
-            ..node.clone()
-        };
-        let width = node.schema.fields().len();
-        (self.next.add(draft), places_of(kept, width))
+        Ok(self.with_columns(node, op, input, &kept))
     }
 
     fn join(

@@ -152,6 +152,7 @@ impl Lowering {
             );
         };
         let input = self.plan(&unnesting.input)?;
+        self.expect_final(input, unnesting.how.place, "UNNEST")?;
         let array = self.expr(&unnesting.array, unnesting.input.schema(), input)?;
         let under = &self.drafts.nodes[input];
         let width = under.schema.fields().len();

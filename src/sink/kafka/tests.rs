@@ -1,11 +1,12 @@
 //! Kafka tables against a real broker, named in `TRIBUTARY_TEST_KAFKA`: librdkafka's mock cluster keeps no transactions.
 
 use super::super::rows::suite::{self, Place};
-use super::super::rows::{KIND, Mark, Share, Target};
+use super::super::rows::{Mark, Share, Target};
 use super::super::testing::{Row, World};
 use super::super::{Publisher, Sink, SinkContext, Token};
 use super::target::KafkaTarget;
 use crate::error::{Error, Kind, Result};
+use crate::operator::changes;
 use crate::source::embedded::Embedded;
 use arrow::array::{Int8Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
@@ -362,7 +363,7 @@ fn upserts_leave_the_last_row_and_tombstones() {
         .world
         .rows(&[(1, "a", "x"), (2, "b", "x"), (3, "a", "x"), (4, "b", "x")]);
     let mut fields = rows.schema().fields().to_vec();
-    fields.push(Arc::new(Field::new(KIND, DataType::Int8, false)));
+    fields.push(Arc::new(changes::field()));
     let mut columns = rows.columns().to_vec();
     columns.push(Arc::new(Int8Array::from(vec![0, 0, 2, 3])));
     bench.write(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap());
