@@ -209,7 +209,9 @@ impl Place for Bench {
         let admin = self.admin();
         let options = AdminOptions::new();
         // A topic without transactions has no group.
-        let _ = self.world.wait(admin.delete_groups(&[&group], &options));
+        let _ = self
+            .world
+            .wait(admin.delete_groups(&[group.as_str()], &options));
     }
 
     fn is_exact(&self) -> bool {
@@ -399,7 +401,7 @@ fn what_the_topic_would_not_take_is_given_back() {
     // What compression makes of a record is known only when it is sent. That ends the job, which says what to do.
     let options = [("properties.compression.type", "lz4")];
     let bench = Bench::with("limit", 1, &small, &options).unwrap();
-    let random: String = std::iter::repeat_with(|| fastrand::alphanumeric())
+    let random: String = std::iter::repeat_with(fastrand::alphanumeric)
         .take(9000)
         .collect();
     let (mut sink, publisher) = bench.process("o1");

@@ -105,7 +105,7 @@ impl<'a> Process<'a> {
             let said = Arc::clone(&said);
             Arc::new(move |text: &str| said.lock().unwrap().push(text.to_string()))
         };
-        let at_once = Arc::new(|_| futures::future::ready(()).boxed());
+        let at_once: crate::clock::Sleeper = Arc::new(|_| futures::future::ready(()).boxed());
         let publisher = RowPublisher::new(&world.table, place.target(owner), &context);
         Process {
             place,
