@@ -343,6 +343,11 @@ impl Frame {
         matches!(self, Frame::Rows(_) | Frame::Range(_))
     }
 
+    /// Whether a row is so old that what its frame would hold may be forgotten.
+    pub fn has_passed(self, time: i64, watermark: i64) -> bool {
+        matches!(self, Frame::Range(millis) if time.saturating_add(millis) < watermark)
+    }
+
     /// Whether rows of one moment have one result.
     pub fn is_range(self) -> bool {
         matches!(self, Frame::AllRange | Frame::Range(_))
