@@ -124,9 +124,11 @@ impl World {
             owner: String::new(),
             lane: 0,
             stores,
+            checkpoints: String::new(),
             runtime: runtime.handle().clone(),
             clock: shared,
             uploads: Uploads::with_limit(MEMORY),
+            limits: sink::RecordLimits::default(),
             memory: sink::memory::MemoryTables::default(),
         };
         let read = job.graph.nodes.iter().filter_map(|node| match &node.op {

@@ -39,9 +39,9 @@ fn the_emergency_job_is_read_whole() {
     let text = include_str!("../../../jobs/emergency.sql");
     let script = parse("jobs/emergency.sql", text, &|_| None).unwrap();
     assert_eq!(script.settings.len(), 6);
-    assert_eq!(script.tables.len(), 7);
-    assert_eq!(script.views.len(), 2);
-    assert_eq!(script.inserts.len(), 5);
+    assert_eq!(script.tables.len(), 8);
+    assert_eq!(script.views.len(), 3);
+    assert_eq!(script.inserts.len(), 6);
     assert!(script.warnings.is_empty());
     let readings = &script.tables[0];
     assert_eq!(readings.name, "patient_readings");
@@ -57,7 +57,7 @@ fn the_emergency_job_is_read_whole() {
         readings.options.text("json.timestamp-format.standard"),
         Some("ISO-8601")
     );
-    let responses = &script.inserts[4];
+    let responses = &script.views[2];
     assert!(
         responses
             .query
