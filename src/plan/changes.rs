@@ -9,6 +9,7 @@ use super::rules::cast_target;
 use super::trouble::{Planned, refused};
 use super::{NodeId, Op};
 use crate::operator::changes::{self, Kind};
+use crate::sink;
 use crate::sql::{Insert, Place, Table};
 use arrow::datatypes::{DataType, Schema};
 use datafusion::common::ScalarValue;
@@ -195,7 +196,7 @@ impl Lowering {
             return Ok(());
         }
         let connector = table.options.get("connector").unwrap_or_default();
-        if !matches!(connector, "upsert-kafka" | "print" | "blackhole" | "memory") {
+        if !sink::takes_changes(table) {
             return refused(
                 insert.place,
                 format!(
@@ -203,7 +204,7 @@ impl Lowering {
                     table.name,
                     self.blame(node)
                 ),
-                "write into a table of upsert-kafka with a PRIMARY KEY, or group by a window, so that each result comes once",
+                "write into a table of upsert-kafka or mongodb with a PRIMARY KEY, or group by a window, so that each result comes once",
             );
         }
         if table.primary_key.is_empty() || matches!(connector, "print" | "blackhole") {
