@@ -19,6 +19,7 @@ mod lower;
 mod meaning;
 mod merge;
 mod origin;
+mod overlap;
 mod prune;
 mod rank;
 mod rules;
