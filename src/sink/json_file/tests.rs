@@ -9,7 +9,7 @@ use crate::error::Kind;
 use crate::operator::changes;
 use crate::store::DurableLocal;
 use arrow::array::{Int8Array, RecordBatch};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::Schema;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use std::sync::Arc;

@@ -8,7 +8,7 @@ use super::target::MongoTarget;
 use crate::error::{Error, Kind, Result};
 use crate::operator::changes;
 use arrow::array::{Int8Array, RecordBatch};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::Schema;
 use futures::{StreamExt, stream};
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::{Client, Collection};
