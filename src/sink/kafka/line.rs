@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 
 /// How long one answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The same where nothing depends on it: the mock cluster of the demo never answers such a question.
+const LIMIT_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a broker gets to make a topic that it creates by itself, in steps.
 const CREATION_STEPS: usize = 20;
 const CREATION_STEP: Duration = Duration::from_millis(250);
@@ -131,7 +133,7 @@ impl Line {
     pub fn topic_limit(&self, runtime: &tokio::runtime::Handle) -> Option<usize> {
         let config = self.settings.reader();
         let admin: AdminClient<Ear> = config.create_with_context(Ear::default()).ok()?;
-        let options = AdminOptions::new().request_timeout(Some(PATIENCE));
+        let options = AdminOptions::new().request_timeout(Some(LIMIT_PATIENCE));
         let topic = [ResourceSpecifier::Topic(&self.settings.topic)];
         let found = runtime.block_on(admin.describe_configs(&topic, &options));
         let found = found.ok()?.into_iter().next()?.ok()?;
