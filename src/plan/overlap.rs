@@ -64,8 +64,7 @@ fn overlapping(expr: &Expr) -> Option<&WindowBound> {
 }
 
 fn refusal(path: &str, place: Place) -> crate::error::Error {
-    let message =
-        "HOP and CUMULATE put a row into several windows, and only an aggregation counts it in each";
+    let message = "HOP and CUMULATE put a row into several windows, and only an aggregation counts it in each";
     let hint = "GROUP BY window_start, window_end first; what follows can read its result";
     refuse(path, place, message, hint)
 }
