@@ -73,7 +73,7 @@ impl Binder {
             functions: by_name,
             aggregates: functions::aggregates()
                 .into_iter()
-                .map(|aggregate| (aggregate.name().to_owned(), aggregate))
+                .map(|aggregate| (aggregate.name().to_lowercase(), aggregate))
                 .collect(),
             options: Arc::new(options),
             expr_planners: vec![Arc::new(Forms), Arc::new(AggregateFunctionPlanner)],

@@ -130,6 +130,25 @@ fn text_keeps_the_contract() {
 }
 
 #[test]
+fn a_reader_knows_its_file() {
+    let folder = Temporary::new();
+    folder.write("a.json", b"{\"n\": 1}\n");
+    parquet_file(&folder.0.join("b.parquet"), 3);
+    let bench = Bench::new();
+    for (name, format) in [("a.json", "json"), ("b.parquet", "parquet")] {
+        let mut source = source(&bench.context(), &folder, &[("format", format)]).unwrap();
+        let splits = source.discover().unwrap();
+        let split = splits.iter().find(|split| split.topic.ends_with(name));
+        let file = source.open(split.unwrap(), None).unwrap().file().unwrap();
+        let known = std::fs::metadata(folder.0.join(name)).unwrap();
+        let modified = known.modified().unwrap();
+        let modified = modified.duration_since(std::time::UNIX_EPOCH).unwrap();
+        assert_eq!(file.size, known.len(), "{name}");
+        assert_eq!(file.modified_ms as u128, modified.as_millis(), "{name}");
+    }
+}
+
+#[test]
 fn packed_text_reads_as_plain_text() {
     let text = lines(100_000);
     let bench = Bench::new();

@@ -14,7 +14,7 @@ use datafusion::logical_expr::{
 };
 use std::sync::Arc;
 
-/// Every aggregate that a job can call; names are in lower case.
+/// Every aggregate that a job can call, by any case of its name.
 pub fn aggregates() -> Vec<Arc<AggregateUDF>> {
     vec![
         count_udaf(),
@@ -38,7 +38,8 @@ pub fn aggregates() -> Vec<Arc<AggregateUDF>> {
 }
 
 /// Aggregates that depend on the order of rows, or have no final value that a window could keep: they are computed OVER.
-pub const ONLY_OVER: [&str; 3] = ["first_value", "last_value", "collect"];
+/// In capitals, because DataFusion looks for first_value and last_value elsewhere.
+pub const ONLY_OVER: [&str; 3] = ["FIRST_VALUE", "LAST_VALUE", "COLLECT"];
 
 /// One of [`ONLY_OVER`], while a job is planned.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -59,13 +60,13 @@ impl AggregateUDFImpl for OnlyOver {
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
         match types {
             [_] => Ok(types.to_vec()),
-            _ => plan_err!("{} takes one argument", self.name.to_uppercase()),
+            _ => plan_err!("{} takes one argument", self.name),
         }
     }
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
         Ok(match self.name {
-            "collect" => crate::sql::functions::multiset(types[0].clone()),
+            "COLLECT" => crate::sql::functions::multiset(types[0].clone()),
             _ => types[0].clone(),
         })
     }

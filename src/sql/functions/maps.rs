@@ -88,12 +88,12 @@ fn map(args: &ScalarFunctionArgs) -> Result<ArrayRef> {
     for row in 0..args.number_rows {
         let first = places.len();
         let mut known = HashMap::with_capacity(keys.len());
-        for at in 0..keys.len() {
-            if keys[at].is_null(row) {
+        for (at, (keys, encoded)) in keys.iter().zip(&encoded).enumerate() {
+            if keys.is_null(row) {
                 return exec_err!("a key of MAP[..] is NULL");
             }
             let place = known
-                .entry(encoded[at].row(row).owned())
+                .entry(encoded.row(row).owned())
                 .or_insert(places.len());
             if *place == places.len() {
                 places.push((at, row));
