@@ -180,6 +180,8 @@ mod tests {
     fn table(keys: &[&str], options: &[(&'static str, &'static str)]) -> TableSpec {
         TableSpec {
             partitioned_by: keys.iter().map(|key| (*key).to_owned()).collect(),
+            primary_key: vec![],
+            metadata: Default::default(),
             options: Options::of(options.iter().copied()),
             ..TableSpec::unknown("readings")
         }

@@ -6,7 +6,7 @@
 
 use super::NodeId;
 use super::rules;
-use crate::plan::Window;
+use super::unnest::{How, Unnesting};
 use crate::sql::functions::{self, Bound, window_bound};
 use crate::sql::{queries, types};
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
@@ -17,7 +17,8 @@ use datafusion::common::{Column, DFSchema, Result, TableReference, plan_datafusi
 use datafusion::functions_aggregate::planner::AggregateFunctionPlanner;
 use datafusion::logical_expr::planner::{
     ContextProvider, ExprPlanner, PlannedRelation, PlannerResult, RawAggregateExpr,
-    RawFieldAccessExpr, RelationPlanner, RelationPlannerContext, RelationPlanning, TypePlanner,
+    RawFieldAccessExpr, RawWindowExpr, RelationPlanner, RelationPlannerContext, RelationPlanning,
+    TypePlanner,
 };
 use datafusion::logical_expr::{
     AggregateUDF, Expr, ExprSchemable, GetFieldAccess, HigherOrderUDF, LogicalPlan,
@@ -58,6 +59,8 @@ impl Binder {
         options.sql_parser.enable_ident_normalization = false;
         options.sql_parser.collect_spans = true;
         options.sql_parser.map_string_types_to_utf8view = false;
+        // NULL comes before every value.
+        options.sql_parser.default_null_ordering = "nulls_min".to_owned();
         let mut by_name = BTreeMap::new();
         for function in functions::all() {
             for alias in function.aliases() {
@@ -74,7 +77,7 @@ impl Binder {
                 .collect(),
             options: Arc::new(options),
             expr_planners: vec![Arc::new(Forms), Arc::new(AggregateFunctionPlanner)],
-            relation_planners: vec![Arc::new(Windows)],
+            relation_planners: vec![Arc::new(Windows), Arc::new(Unnests)],
             type_planner: Arc::new(FlinkTypes),
         }
     }
@@ -156,8 +159,9 @@ impl ContextProvider for Binder {
         self.aggregates.get(&name.to_lowercase()).cloned()
     }
 
-    fn get_window_meta(&self, _: &str) -> Option<Arc<WindowUDF>> {
-        None
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        name.eq_ignore_ascii_case(functions::ROW_NUMBER)
+            .then(functions::row_number)
     }
 
     fn get_variable_type(&self, _: &[String]) -> Option<DataType> {
@@ -244,16 +248,19 @@ impl ExprPlanner for Forms {
         &self,
         mut call: RawAggregateExpr,
     ) -> Result<PlannerResult<RawAggregateExpr>> {
-        let named = |expr: Expr| {
-            let name = expr.to_string();
-            if has_cast(&expr) {
-                expr.alias(name)
-            } else {
-                expr
-            }
-        };
         call.args = call.args.into_iter().map(named).collect();
         call.filter = call.filter.map(|filter| Box::new(named(*filter)));
+        Ok(PlannerResult::Original(call))
+    }
+
+    /// COUNT(*) counts every row. Names as for aggregates.
+    fn plan_window(&self, mut call: RawWindowExpr) -> Result<PlannerResult<RawWindowExpr>> {
+        #[expect(deprecated, reason = "DataFusion's planner still gives it")]
+        let every = |expr: &Expr| matches!(expr, Expr::Wildcard { .. });
+        call.args = match call.args.iter().any(every) || call.args.is_empty() {
+            true => vec![lit(1_i64)],
+            false => call.args.into_iter().map(named).collect(),
+        };
         Ok(PlannerResult::Original(call))
     }
 
@@ -272,8 +279,21 @@ impl ExprPlanner for Forms {
         call("extract", args)
     }
 
+    fn plan_overlay(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
+        call("overlay", args)
+    }
+
     fn plan_substring(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
         call("substring", args)
+    }
+}
+
+fn named(expr: Expr) -> Expr {
+    let name = expr.to_string();
+    if has_cast(&expr) {
+        expr.alias(name)
+    } else {
+        expr
     }
 }
 
@@ -292,7 +312,7 @@ impl TypePlanner for FlinkTypes {
     }
 }
 
-/// `TABLE(TUMBLE(..))`: the table with three more columns.
+/// `TABLE(TUMBLE(..))` and its like: the table with three more columns.
 #[derive(Debug)]
 struct Windows;
 
@@ -302,17 +322,13 @@ impl RelationPlanner for Windows {
         relation: ast::TableFactor,
         context: &mut dyn RelationPlannerContext,
     ) -> Result<RelationPlanning> {
-        let Some(tumble) = queries::tumble(&relation) else {
+        let Some(call) = queries::window(&relation) else {
             return Ok(RelationPlanning::Original(Box::new(relation)));
         };
-        let input = context.plan(table_factor(tumble.table.clone()))?;
-        let time = ast::Expr::Identifier(tumble.time.clone());
+        let input = context.plan(table_factor(call.table.clone()))?;
+        let time = ast::Expr::Identifier(call.time.clone());
         let time = context.sql_to_expr(time, input.schema())?;
-        let window = Window::Tumble {
-            size_ms: tumble.size_ms,
-            offset_ms: tumble.offset_ms,
-        };
-        let place = tumble.time.span.into();
+        let place = call.time.span.into();
         let mut columns: Vec<Expr> = input
             .schema()
             .columns()
@@ -324,12 +340,42 @@ impl RelationPlanner for Windows {
             (Bound::End, "window_end"),
             (Bound::Time, "window_time"),
         ] {
-            columns.push(window_bound(time.clone(), window, bound, place).alias(name));
+            columns.push(window_bound(time.clone(), call.window, bound, place).alias(name));
         }
         let plan = LogicalPlanBuilder::from(input).project(columns)?.build()?;
-        let alias = tumble.alias.cloned();
+        let alias = call.alias.cloned();
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(
             plan, alias,
+        ))))
+    }
+}
+
+/// `t CROSS JOIN UNNEST(t.items) AS u(item)`: what stands before it, with the elements' columns behind.
+#[derive(Debug)]
+struct Unnests;
+
+impl RelationPlanner for Unnests {
+    fn plan_relation(
+        &self,
+        relation: ast::TableFactor,
+        context: &mut dyn RelationPlannerContext,
+    ) -> Result<RelationPlanning> {
+        let Some(unnest) = queries::unnest(&relation) else {
+            return Ok(RelationPlanning::Original(Box::new(relation)));
+        };
+        let input = context.plan(unnest.left.clone())?;
+        let array = context.sql_to_expr(unnest.array.clone(), input.schema())?;
+        let columns = unnest.alias.iter().flat_map(|alias| &alias.columns);
+        let how = How {
+            outer: unnest.outer,
+            ordinality: unnest.ordinality,
+            alias: unnest.alias.map(|alias| alias.name.value.clone()),
+            columns: columns.map(|column| column.name.value.clone()).collect(),
+            place: ast::Spanned::span(unnest.array).into(),
+        };
+        let plan = Unnesting::plan(input, array, how)?;
+        Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(
+            plan, None,
         ))))
     }
 }

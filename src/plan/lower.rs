@@ -2,6 +2,7 @@
 
 use super::bind::Relation;
 use super::draft::{Draft, Drafts, Expr, Time, as_column, column};
+use super::rank::is_row_number;
 use super::trouble::{Planned, place_of, refused};
 use super::{NodeId, Op};
 use crate::sql::Place;
@@ -80,6 +81,11 @@ impl Lowering {
                 Ok(self.union(inputs, &self.name("union")))
             }
             LogicalPlan::Aggregate(aggregate) => self.window(aggregate),
+            LogicalPlan::Window(window) if window.window_expr.iter().any(is_row_number) => {
+                self.rank(window)
+            }
+            LogicalPlan::Window(window) => self.over(window),
+            LogicalPlan::Extension(extension) => self.extension(extension),
             LogicalPlan::Join(join) => self.join(join, Vec::new()),
             LogicalPlan::EmptyRelation(_) => refused(
                 self.statement,
@@ -139,7 +145,7 @@ impl Lowering {
                 }
                 (None, Some(index)) => match old[index] {
                     // In a window's rows, the window's time is the event time.
-                    Time::Rowtime if windowed => Time::Plain,
+                    Time::Rowtime | Time::Bound { .. } if windowed => Time::Plain,
                     Time::Bound { bound, window, of } => Time::Bound {
                         bound,
                         window,
@@ -184,6 +190,10 @@ impl Lowering {
     ) -> Planned<NodeId> {
         let place = place_of([predicate]).unwrap_or(self.statement);
         let predicate = self.expr(predicate, schema, input)?;
+        let mut input = input;
+        let Some(predicate) = self.limited(&mut input, predicate)? else {
+            return Ok(input);
+        };
         let node = &self.drafts.nodes[input];
         let draft = Draft {
             op: Op::Filter { predicate },

@@ -8,21 +8,26 @@
 
 mod bind;
 mod calls;
+mod changes;
 mod describe;
 mod draft;
 mod explain;
+mod group;
 mod hidden;
 mod join;
 mod lower;
 mod meaning;
 mod merge;
 mod origin;
+mod over;
 mod prune;
+mod rank;
 mod rules;
 mod scan;
 mod script;
 mod sink;
 mod trouble;
+mod unnest;
 mod window;
 
 #[cfg(test)]
@@ -34,6 +39,7 @@ pub use origin::Origin;
 pub use script::plan;
 
 use crate::time::EventTime;
+use arrow::compute::SortOptions;
 use arrow::datatypes::SchemaRef;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
@@ -77,7 +83,11 @@ pub enum Op {
     },
     Union,
     Window(WindowAggregate),
+    Group(GroupAggregate),
+    Rank(Rank),
     IntervalJoin(IntervalJoin),
+    Over(OverAggregate),
+    Unnest(Unnest),
     Sink(SinkTable),
 }
 
@@ -117,8 +127,13 @@ pub enum MetadataKey {
     TimestampType,
     /// MAP<STRING, BYTES>.
     Headers,
-    /// `file.path` of the filesystem connector.
+    /// `file.path` of the filesystem connector, and the three that follow.
     FilePath,
+    FileName,
+    FileSize,
+    FileModificationTime,
+    /// TIMESTAMP_LTZ(3): when the round began that read the record. No connector has it: PROCTIME() and its kin are it.
+    Clock,
 }
 
 #[derive(Debug, Clone)]
@@ -141,9 +156,76 @@ pub struct WindowAggregate {
 }
 
 /// How rows are put into windows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Window {
-    Tumble { size_ms: i64, offset_ms: i64 },
+    Tumble {
+        size_ms: i64,
+        offset_ms: i64,
+    },
+    /// One begins at each slide; the size is a multiple of it.
+    Hop {
+        slide_ms: i64,
+        size_ms: i64,
+        offset_ms: i64,
+    },
+    /// From each start one ends at each step, up to the size, which is a multiple of it.
+    Cumulate {
+        step_ms: i64,
+        size_ms: i64,
+        offset_ms: i64,
+    },
+}
+
+impl Window {
+    /// Each window is made of whole slices of this length, and one ends with each slice.
+    pub fn slice_ms(self) -> i64 {
+        match self {
+            Window::Tumble { size_ms, .. } => size_ms,
+            Window::Hop { slide_ms, .. } => slide_ms,
+            Window::Cumulate { step_ms, .. } => step_ms,
+        }
+    }
+
+    pub fn size_ms(self) -> i64 {
+        let (Window::Tumble { size_ms, .. }
+        | Window::Hop { size_ms, .. }
+        | Window::Cumulate { size_ms, .. }) = self;
+        size_ms
+    }
+
+    pub fn offset_ms(self) -> i64 {
+        let (Window::Tumble { offset_ms, .. }
+        | Window::Hop { offset_ms, .. }
+        | Window::Cumulate { offset_ms, .. }) = self;
+        offset_ms
+    }
+
+    /// Where the window with this end begins.
+    pub fn start_of(self, end: i64) -> i64 {
+        match self {
+            Window::Tumble { size_ms, .. } | Window::Hop { size_ms, .. } => {
+                end.saturating_sub(size_ms)
+            }
+            Window::Cumulate {
+                size_ms, offset_ms, ..
+            } => {
+                let into = end.saturating_sub(1).saturating_sub(offset_ms);
+                end.saturating_sub(1)
+                    .saturating_sub(into.rem_euclid(size_ms))
+            }
+        }
+    }
+
+    /// The end of the last window that the slice with this end belongs to.
+    pub fn last_end(self, slice_end: i64) -> i64 {
+        match self {
+            Window::Tumble { .. } => slice_end,
+            Window::Hop {
+                slide_ms, size_ms, ..
+            } => slice_end.saturating_add(size_ms - slide_ms),
+            Window::Cumulate { size_ms, .. } => self.start_of(slice_end).saturating_add(size_ms),
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -151,6 +233,48 @@ pub struct Aggregate {
     pub function: Arc<AggregateFunctionExpr>,
     /// FILTER (WHERE ..), over the input's columns.
     pub filter: Option<Arc<dyn PhysicalExpr>>,
+}
+
+/// GROUP BY keys without a window, whose results change. Its columns come out as: the keys, the aggregates, and the kind of change.
+#[derive(Debug, Clone)]
+pub struct GroupAggregate {
+    pub keys: Vec<Arc<dyn PhysicalExpr>>,
+    pub aggregates: Vec<Aggregate>,
+}
+
+/// The first rows of each partition in an order: ROW_NUMBER. Its columns come out as: the input's (without hidden ones), the number
+/// where it is asked for, and the kind of change where results change.
+#[derive(Debug, Clone)]
+pub struct Rank {
+    pub partition: Vec<Arc<dyn PhysicalExpr>>,
+    pub order: Vec<OrderBy>,
+    /// How many rows of each partition come out; None only while the job is planned.
+    pub limit: Option<usize>,
+    /// Whether the row's number comes out, as the last column that is seen.
+    pub number: bool,
+    /// Of rows that the order does not tell apart, the one that came last stands first: Flink's deduplication that keeps the last row.
+    pub newest_first: bool,
+    /// Whether rows that come in may take others back.
+    pub input_changes: bool,
+    pub gives: Gives,
+}
+
+/// One expression of an ORDER BY.
+#[derive(Debug, Clone)]
+pub struct OrderBy {
+    pub expr: Arc<dyn PhysicalExpr>,
+    pub options: SortOptions,
+}
+
+/// When a rank's rows come out.
+#[derive(Debug, Clone)]
+pub enum Gives {
+    /// At once; they are taken back when others stand before them.
+    Changes,
+    /// Once, when the window ends that each partition belongs to: milliseconds since 1970 (Int64), over the input's columns.
+    AtWindowEnd(Arc<dyn PhysicalExpr>),
+    /// Once, when the watermark reaches their time; they are the first by this time, in milliseconds, and there is one for each partition.
+    AtTime(Arc<dyn PhysicalExpr>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -190,6 +314,81 @@ pub struct IntervalJoin {
     pub filter: Option<Arc<dyn PhysicalExpr>>,
 }
 
+/// Aggregates OVER the rows before a row. Its columns come out as: all of the input (without hidden ones), then the calls.
+#[derive(Debug, Clone)]
+pub struct OverAggregate {
+    pub keys: Vec<Arc<dyn PhysicalExpr>>,
+    /// Event time, milliseconds since 1970 (Int64), over the input's columns; None: rows come out as they arrive.
+    pub time: Option<Arc<dyn PhysicalExpr>>,
+    pub frame: Frame,
+    pub calls: Vec<OverCall>,
+}
+
+/// Which rows count for a row, beside itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Frame {
+    /// All before it.
+    AllRows,
+    /// All before it, and all of the same moment.
+    AllRange,
+    /// So many before it.
+    Rows(u64),
+    /// Those that are older by no more than so many milliseconds, and all of the same moment.
+    Range(i64),
+}
+
+impl Frame {
+    /// Whether rows leave the frame again.
+    pub fn slides(self) -> bool {
+        matches!(self, Frame::Rows(_) | Frame::Range(_))
+    }
+
+    /// Whether a row is so old that what its frame would hold may be forgotten.
+    pub fn has_passed(self, time: i64, watermark: i64) -> bool {
+        matches!(self, Frame::Range(millis) if time.saturating_add(millis) < watermark)
+    }
+
+    /// Whether rows of one moment have one result.
+    pub fn is_range(self) -> bool {
+        matches!(self, Frame::AllRange | Frame::Range(_))
+    }
+}
+
+/// One result of an OVER.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OverCall {
+    pub function: Running,
+    /// None: COUNT(*).
+    pub argument: Option<Arc<dyn PhysicalExpr>>,
+    /// As a person writes it.
+    pub name: String,
+}
+
+/// An aggregate that gives its result row by row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Running {
+    Count,
+    CountDistinct,
+    /// Over BIGINT, DOUBLE or DECIMAL.
+    Sum,
+    Min,
+    Max,
+    First,
+    Last,
+    /// How often each value was there.
+    Collect,
+}
+
+/// One row for each element of an array or a map. Its columns come out as: all of the input, the elements' columns, the number of the
+/// element where it is asked for; hidden columns last.
+#[derive(Debug, Clone)]
+pub struct Unnest {
+    pub array: Arc<dyn PhysicalExpr>,
+    /// A row without elements comes out once, with NULLs.
+    pub outer: bool,
+    pub ordinality: bool,
+}
+
 /// Writes into a table.
 #[derive(Debug, Clone)]
 pub struct SinkTable {
@@ -198,7 +397,22 @@ pub struct SinkTable {
     pub table: Arc<crate::sql::Table>,
 }
 
+impl Gives {
+    /// Whether rows are taken back.
+    pub fn changes(&self) -> bool {
+        matches!(self, Gives::Changes)
+    }
+}
+
 impl Op {
+    /// Whether rows are brought together by key, and remembered.
+    pub fn is_keyed(&self) -> bool {
+        matches!(
+            self,
+            Op::Window(_) | Op::Group(_) | Op::Rank(_) | Op::IntervalJoin(_) | Op::Over(_)
+        )
+    }
+
     /// The word for this kind of node in explain, metrics and the names of state.
     pub fn word(&self) -> &'static str {
         match self {
@@ -207,7 +421,11 @@ impl Op {
             Op::Filter { .. } => "filter",
             Op::Union => "union",
             Op::Window(_) => "window",
+            Op::Group(_) => "group",
+            Op::Rank(_) => "rank",
             Op::IntervalJoin(_) => "interval join",
+            Op::Over(_) => "over",
+            Op::Unnest(_) => "unnest",
             Op::Sink(_) => "sink",
         }
     }

@@ -254,6 +254,11 @@ impl Line {
     }
 
     fn failed(&self, doing: &str, error: KafkaError) -> Error {
+        // A client that has given up says so to every call, and by itself why.
+        let error = match (fault::code(&error), self.producer.client().fatal_error()) {
+            (Some(Code::Fatal), Some((code, _))) => KafkaError::Global(code),
+            _ => error,
+        };
         if fault::is_fenced(&error) {
             let place = self.settings.place();
             return Error::fenced(format!(

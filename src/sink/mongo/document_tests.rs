@@ -1,5 +1,5 @@
 use super::*;
-use crate::sink::rows::kind;
+use crate::operator::changes::Kind;
 use arrow::array::{
     BooleanArray, Decimal128Array, Float32Array, Int16Array, Int64Array, ListArray, MapBuilder,
     StringArray, StringBuilder, StructArray, TimestampMicrosecondArray,
@@ -114,7 +114,7 @@ fn a_key_of_mongodbs_name_is_not_in_the_document_again() {
 #[test]
 fn deletions_have_a_key_and_nothing_else() {
     let name = texts(&[Some("a"), Some("b"), Some("c")]);
-    let kinds = [kind::UPDATE_BEFORE, kind::DELETE, kind::INSERT];
+    let kinds = [Kind::UpdateBefore, Kind::Delete, Kind::Insert].map(|kind| kind as i8);
     let shaped = shaped(&[("name", name)], &["name"], Some(&kinds));
     let stored = Stored::of(&shaped.stored).unwrap();
     assert_eq!(shaped.stored.num_rows(), 2);

@@ -1,13 +1,14 @@
 //! MongoDB tables against a real server, whose address is in `TRIBUTARY_TEST_MONGO`.
 
 use super::super::rows::suite::{self, Place};
-use super::super::rows::{KIND, Mark, Share, Target};
+use super::super::rows::{Mark, Share, Target};
 use super::super::testing::{Row, World};
 use super::super::{Publisher, Sink, Token};
 use super::target::MongoTarget;
 use crate::error::{Error, Kind, Result};
+use crate::operator::changes;
 use arrow::array::{Int8Array, RecordBatch};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::Schema;
 use futures::{StreamExt, stream};
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::{Client, Collection};
@@ -230,7 +231,7 @@ fn the_last_row_of_each_key_stays() {
         .world
         .rows(&[(1, "a", "x"), (2, "b", "x"), (3, "a", "x"), (4, "b", "x")]);
     let mut fields = rows.schema().fields().to_vec();
-    fields.push(Arc::new(Field::new(KIND, DataType::Int8, false)));
+    fields.push(Arc::new(changes::field()));
     let mut columns = rows.columns().to_vec();
     columns.push(Arc::new(Int8Array::from(vec![0, 0, 2, 3])));
     bench.write(

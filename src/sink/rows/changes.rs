@@ -1,7 +1,8 @@
 //! Rows that change what was there: what is left to do for a target that knows the last row of each key.
 
-use super::{KIND, kind};
 use crate::error::{Error, Result};
+use crate::operator::changes::Kind;
+use crate::operator::hidden;
 use arrow::array::{Array, AsArray, BooleanArray, Int8Array, RecordBatch};
 use arrow::compute::filter_record_batch;
 use std::collections::HashSet;
@@ -15,21 +16,27 @@ pub fn effects(
         return Ok((rows, None));
     };
     let kept = kinds.values().iter().copied();
-    let kept = kept.map(|kind| Some(kind != kind::UPDATE_BEFORE));
+    let kept = kept.map(|kind| Some(kind != Kind::UpdateBefore as i8));
     let left = kinds.values().iter().copied();
-    let left = left.filter(|kind| *kind != kind::UPDATE_BEFORE);
-    let deletes = BooleanArray::from_iter(left.map(|kind| Some(kind == kind::DELETE)));
+    let left = left.filter(|kind| *kind != Kind::UpdateBefore as i8);
+    let deletes = BooleanArray::from_iter(left.map(|kind| Some(kind == Kind::Delete as i8)));
     let rows = filter_record_batch(&rows, &BooleanArray::from_iter(kept))?;
     Ok((rows, Some(deletes)))
 }
 
 /// Refuses all but new rows: the planner does not let others come to a table that can only be added to.
 pub fn only_new(rows: RecordBatch, kinds: Option<&Int8Array>) -> Result<RecordBatch> {
-    let is_new = |kinds: &Int8Array| kinds.values().iter().all(|kind| *kind == kind::INSERT);
+    let is_new = |kinds: &Int8Array| {
+        kinds
+            .values()
+            .iter()
+            .all(|kind| *kind == Kind::Insert as i8)
+    };
     match kinds.is_none_or(is_new) {
         true => Ok(rows),
         false => Err(Error::bug(format!(
-            "rows that change what was there came to a table that can only be added to ('{KIND}' is not 0)"
+            "rows that change what was there came to a table that can only be added to ('{}' is not 0)",
+            hidden::KIND
         ))),
     }
 }

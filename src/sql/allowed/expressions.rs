@@ -74,10 +74,20 @@ pub fn check(expr: &Expr, in_window: bool) -> Parsed<()> {
             ..
         } => Ok(()),
         Expr::Ceil { field, .. } | Expr::Floor { field, .. } => match field {
-            CeilFloorKind::DateTimeField(DateTimeField::NoDateTime) => Ok(()),
+            CeilFloorKind::DateTimeField(
+                DateTimeField::NoDateTime
+                | DateTimeField::Second
+                | DateTimeField::Minute
+                | DateTimeField::Hour
+                | DateTimeField::Day
+                | DateTimeField::Week(None)
+                | DateTimeField::Month
+                | DateTimeField::Quarter
+                | DateTimeField::Year,
+            ) => Ok(()),
             _ => refuse(
-                "CEIL and FLOOR of a time are not supported",
-                "DATE_FORMAT(time, 'yyyy-MM-dd HH:00') cuts a time off, as text",
+                "CEIL and FLOOR do not know this unit",
+                "it is one of SECOND, MINUTE, HOUR, DAY, WEEK, MONTH, QUARTER and YEAR",
             ),
         },
         Expr::Value(value) => match &value.value {
@@ -193,8 +203,18 @@ fn call(function: &Function, in_window: bool) -> Parsed<()> {
             "windows stand in FROM: FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(time), INTERVAL '1' MINUTE)) GROUP BY window_start, window_end",
         );
     }
-    if function.over.is_some() {
-        return refuse("OVER is not supported yet", "");
+    if word == "ROW_NUMBER"
+        && let Some(over) = &function.over
+    {
+        row_number(function, over)?;
+    }
+    if let Some(WindowType::WindowSpec(WindowSpec {
+        window_frame: Some(frame),
+        ..
+    })) = &function.over
+        && frame.units == WindowFrameUnits::Groups
+    {
+        return refuse("GROUPS is not supported", "count ROWS, or a RANGE of time");
     }
     if !function.within_group.is_empty() || function.null_treatment.is_some() {
         return refuse(
@@ -229,6 +249,26 @@ fn call(function: &Function, in_window: bool) -> Parsed<()> {
         }
     }
     Ok(())
+}
+
+/// Refuses what the OVER of ROW_NUMBER cannot be.
+fn row_number(function: &Function, over: &WindowType) -> Parsed<()> {
+    const FORM: &str = "write ROW_NUMBER() OVER (PARTITION BY a ORDER BY b)";
+    let refuse = |message: &str| Err(Refusal::new(function.name.span(), message).hint(FORM));
+    let WindowType::WindowSpec(spec) = over else {
+        return refuse("a named WINDOW is not supported");
+    };
+    if spec.window_name.is_some() || spec.window_frame.is_some() {
+        return refuse("ROW_NUMBER has no frame");
+    }
+    if spec.order_by.is_empty() {
+        return refuse("ROW_NUMBER() needs an ORDER BY in its OVER");
+    }
+    match spec.order_by.iter().find(|by| by.with_fill.is_some()) {
+        Some(by) => Err(Refusal::new(by.expr.span(), "WITH FILL is not supported")),
+        None if function.filter.is_some() => refuse("ROW_NUMBER has no FILTER"),
+        None => Ok(()),
+    }
 }
 
 /// The beginning of an expression, for a message.
