@@ -20,6 +20,7 @@ mod meaning;
 mod merge;
 mod origin;
 mod over;
+mod overlap;
 mod prune;
 mod rank;
 mod rules;

@@ -248,11 +248,11 @@ pub fn publisher(table: &TableSpec, context: &SinkContext) -> Result<Arc<dyn Pub
     })
 }
 
-/// Whether a table can take rows that change what was there: updates and deletions beside new rows, as [`rows::KIND`] says. To all others
-/// rows can only be added, and a query that changes its results has to be refused where it is planned.
+/// Whether a table can take rows that change what was there: updates and deletions beside new rows. To all others rows can only be
+/// added, and a query that changes its results is refused where it is planned.
 pub fn takes_changes(table: &crate::sql::Table) -> bool {
     match table.options.get("connector") {
-        Some("upsert-kafka" | "tributary-json-file") => true,
+        Some("upsert-kafka" | "tributary-json-file" | "print" | "blackhole" | "memory") => true,
         Some("mongodb") => !table.primary_key.is_empty(),
         _ => false,
     }

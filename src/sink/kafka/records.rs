@@ -10,7 +10,7 @@ use crate::sink::text::TextFormat;
 use crate::sink::{Rejected, raw::RawFormat};
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Int8Array, Int64Array, MapArray,
-    RecordBatch,
+    RecordBatch, RecordBatchOptions,
 };
 use arrow::compute::{cast, concat_batches, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
@@ -301,7 +301,9 @@ impl Part {
 
     fn encode(&self, rows: &RecordBatch) -> Result<BinaryArray> {
         let rows = rows.project(&self.columns)?;
-        let rows = rows.with_schema(Arc::clone(&self.schema))?;
+        let columns = rows.columns().to_vec();
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+        let rows = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?;
         match &self.format {
             RowFormat::Text(text) => text.rows(&rows),
             RowFormat::Raw(raw) => raw.rows(rows.column(0)),

@@ -90,7 +90,7 @@ fn options_that_are_refused() {
             format!(
                 "{kafka},\n'value.fields-include' = 'EXCEPT_KEY', 'key.format' = 'raw', 'key.fields' = 'a', 'key.fields-prefix' = 'k_'"
             ),
-            "5:82: the key's column 'a' does not begin with 'k_'",
+            "5:82: the key's column 'a' does not begin with 'k_', as 'key.fields-prefix' has it",
             "",
         ),
         (
