@@ -26,6 +26,9 @@ impl Job {
                 Op::Scan(scan) if scan.table.options.get("connector") != Some("kafka") => {
                     format!("'{name}' is not read from Kafka, so each process would read all of it")
                 }
+                Op::Sink(sink) if crate::sink::has_one_writer(&sink.table) => format!(
+                    "'{name}' keeps the last row of each key by the epochs of one process, and each process would have its own"
+                ),
                 _ => continue,
             };
             return Err(Error::job(format!(

@@ -258,6 +258,15 @@ pub fn takes_changes(table: &crate::sql::Table) -> bool {
     }
 }
 
+/// Whether the order of a table's rows is known by the epochs of the process that writes it, so that there can be only one.
+pub fn has_one_writer(table: &crate::sql::Table) -> bool {
+    match table.options.get("connector") {
+        Some("tributary-json-file") => true,
+        Some("mongodb") => !table.primary_key.is_empty(),
+        _ => false,
+    }
+}
+
 /// The lake of a table of files, and the name of the table's folder in it.
 pub fn folder(table: &TableSpec) -> Result<(&str, String)> {
     let (lake, folder) = place::Place::check(table)?;

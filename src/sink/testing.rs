@@ -41,6 +41,7 @@ impl World {
         let mut world = World {
             runtime: tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(2)
+                .enable_all()
                 .build()
                 .unwrap(),
             clock: ManualClock::at(0),

@@ -70,3 +70,13 @@ with Stage("shares", "kafka") as stage:
     stage.check("a share has one owner", second.wait(60) == 3, second.log())
     keyed = stage.run_job(emergency.JOB, stage.place("local"), "--partitions", "0-1")
     stage.check("windows and joins are refused", keyed.wait(30) == 2 and "brings the rows of a key together" in keyed.log(), keyed.log())
+    last = stage.work / "last.sql"
+    last.write_text("""
+CREATE TABLE events (k STRING) WITH ('connector' = 'kafka', 'topic' = 't', 'properties.bootstrap.servers' = '${KAFKA_BOOTSTRAP_SERVERS}',
+  'properties.group.id' = 'g', 'format' = 'json');
+CREATE TABLE page (k STRING, n INT, PRIMARY KEY (k) NOT ENFORCED) WITH ('connector' = 'tributary-json-file', 'path' = '${LAKE}/page.json');
+SET 'execution.checkpointing.dir' = '${CHECKPOINTS}';
+INSERT INTO page SELECT k, 1 FROM events;
+""")
+    keyed = stage.run_job(last, stage.place("local"), "--partitions", "0-1")
+    stage.check("so are documents", keyed.wait(30) == 2 and "keeps the last row of each key" in keyed.log(), keyed.log())

@@ -69,26 +69,26 @@ impl Failed {
 /// A failure that concerns all that was asked.
 pub fn explain(settings: &Settings, doing: &str, error: MongoError) -> Error {
     let place = format!("{}: {doing}", settings.place());
+    // What it says beside its kind is for programs.
+    let cause = error.kind.to_string();
     match &*error.kind {
-        ErrorKind::Command(failed) => {
-            explain_code(settings, doing, failed.code, &failed.message).caused_by(error)
-        }
+        ErrorKind::Command(failed) => explain_code(settings, doing, failed.code, &failed.message),
         ErrorKind::Write(WriteFailure::WriteConcernError(failed)) => {
-            explain_code(settings, doing, failed.code, &failed.message).caused_by(error)
+            explain_code(settings, doing, failed.code, &failed.message)
         }
         ErrorKind::Authentication { .. } => {
-            Error::job(format!("{place}: {}", wrong_user())).caused_by(error)
+            Error::job(format!("{place}: {}", wrong_user())).caused_by(cause)
         }
         ErrorKind::InvalidArgument { .. } => {
-            Error::job(format!("{place}: the option 'uri' cannot be used")).caused_by(error)
+            Error::job(format!("{place}: the option 'uri' cannot be used")).caused_by(cause)
         }
         ErrorKind::InvalidTlsConfig { .. } => {
-            Error::job(format!("{place}: the TLS options in 'uri' cannot be used")).caused_by(error)
+            Error::job(format!("{place}: the TLS options in 'uri' cannot be used")).caused_by(cause)
         }
         ErrorKind::IncompatibleServer { .. } => {
-            Error::job(format!("{place}: the server is too old or too new")).caused_by(error)
+            Error::job(format!("{place}: the server is too old or too new")).caused_by(cause)
         }
-        _ => Error::retry(place).caused_by(error),
+        _ => Error::retry(place).caused_by(cause),
     }
 }
 

@@ -5,6 +5,7 @@ use super::super::rows::{Mark, Share, Target};
 use super::super::testing::{Row, World};
 use super::super::{Publisher, Sink, Token};
 use super::target::MongoTarget;
+use crate::clock::ManualClock;
 use crate::error::{Error, Kind, Result};
 use crate::operator::changes;
 use arrow::array::{Int8Array, RecordBatch};
@@ -31,6 +32,8 @@ impl Bench {
         let uri = format!("{server}/?directConnection=true");
         let collection = format!("{name}_{}", uuid::Uuid::new_v4().simple());
         let mut world = World::in_memory("mongodb", "");
+        // Tombstones that are not old, or the server would remove them at once.
+        world.clock = ManualClock::at(4_102_444_800_000);
         world.set("uri", &uri);
         world.set("database", "tributary_test");
         world.set("collection", &collection);
@@ -344,22 +347,23 @@ fn documents_that_somebody_else_has_made_are_written_over() {
 
 #[test]
 fn indexes_are_made_and_made_once() {
-    let indexes = [("tributary.mongodb.indexes", "dt; id, name desc; unique id")];
+    let indexes = [("tributary.mongodb.indexes", "dt; id, name desc")];
     let Some(bench) = Bench::keyed("indexes", &indexes) else {
         return;
     };
     bench.process("o1");
     bench.process("o2");
     let collection: Collection<Document> = bench.database().collection(&bench.collection);
-    let names = bench
-        .world
-        .wait(collection.list_index_names().into_future())
-        .unwrap();
-    for name in ["dt_1", "id_1_name_-1", "id_1", "_deleted_1"] {
-        assert!(
-            names.iter().any(|found| found.ends_with(name)),
-            "{name} in {names:?}"
-        );
+    let names = collection.list_index_names().into_future();
+    let names = bench.world.wait(names).unwrap();
+    // A test server may leave the order out of the names.
+    let plain = names
+        .iter()
+        .map(|name| name.replace("_-1", "").replace("_1", ""));
+    let plain: Vec<String> = plain.collect();
+    for fields in ["dt", "id_name", "_deleted"] {
+        let made = plain.iter().filter(|name| name.ends_with(fields)).count();
+        assert_eq!(made, 1, "{fields} in {names:?}");
     }
 }
 
