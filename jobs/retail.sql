@@ -1,6 +1,7 @@
 -- Retail: what customers do, what they buy, and what is left in stock.
 -- Three topics in; MongoDB and Parquet out. Collection raw_data holds every event, aggregated_data what each minute came to,
 -- real_time_metrics the totals of this moment and an alert for each product that runs out, which goes away when the product is back.
+-- An event without what the tables need (NOT NULL) is a dead letter.
 
 SET 'pipeline.name' = 'retail';
 SET 'execution.checkpointing.interval' = '10 s';
@@ -8,9 +9,9 @@ SET 'execution.checkpointing.dir' = '${CHECKPOINTS:-./checkpoints/retail}';
 SET 'table.local-time-zone' = 'UTC';
 
 CREATE TABLE user_activity (
-  user_id STRING,
-  activity_type STRING,
-  `timestamp` TIMESTAMP(6),
+  user_id STRING NOT NULL,
+  activity_type STRING NOT NULL,
+  `timestamp` TIMESTAMP(6) NOT NULL,
   session_id STRING,
   ip_address STRING,
   user_agent STRING,
@@ -33,16 +34,16 @@ CREATE TABLE user_activity (
 );
 
 CREATE TABLE sales (
-  transaction_id STRING,
+  transaction_id STRING NOT NULL,
   user_id STRING,
-  product_id STRING,
-  quantity INT,
+  product_id STRING NOT NULL,
+  quantity INT NOT NULL,
   unit_price DECIMAL(12, 2),
-  total_amount DECIMAL(12, 2),
-  payment_method STRING,
-  `timestamp` TIMESTAMP(6),
-  store_id STRING,
-  category STRING,
+  total_amount DECIMAL(12, 2) NOT NULL,
+  payment_method STRING NOT NULL,
+  `timestamp` TIMESTAMP(6) NOT NULL,
+  store_id STRING NOT NULL,
+  category STRING NOT NULL,
   topic STRING METADATA VIRTUAL,
   `partition` INT METADATA VIRTUAL,
   `offset` BIGINT METADATA VIRTUAL,
@@ -60,10 +61,10 @@ CREATE TABLE sales (
 );
 
 CREATE TABLE inventory (
-  product_id STRING,
-  current_stock INT,
-  reorder_level INT,
-  last_updated TIMESTAMP(6),
+  product_id STRING NOT NULL,
+  current_stock INT NOT NULL,
+  reorder_level INT NOT NULL,
+  last_updated TIMESTAMP(6) NOT NULL,
   warehouse_id STRING,
   category STRING,
   status STRING,
