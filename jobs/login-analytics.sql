@@ -46,21 +46,21 @@ CREATE TABLE by_device_type (
 ) WITH (
   'connector' = 'tributary-json-file',
   'path' = '${AGGREGATED_DATA:-./aggregated_data.json}',
-  'tributary.heading' = 'Logins by Device Type'
+  'tributary.json-file.heading' = 'Logins by Device Type'
 );
 CREATE TABLE by_locale (
   locale STRING, logins BIGINT, PRIMARY KEY (locale) NOT ENFORCED
 ) WITH (
   'connector' = 'tributary-json-file',
   'path' = '${AGGREGATED_DATA:-./aggregated_data.json}',
-  'tributary.heading' = 'Logins by Locale'
+  'tributary.json-file.heading' = 'Logins by Locale'
 );
 CREATE TABLE over_time (
   `minute` STRING, logins BIGINT, PRIMARY KEY (`minute`) NOT ENFORCED
 ) WITH (
   'connector' = 'tributary-json-file',
   'path' = '${AGGREGATED_DATA:-./aggregated_data.json}',
-  'tributary.heading' = 'Logins Over Time'
+  'tributary.json-file.heading' = 'Logins Over Time'
 );
 
 CREATE TABLE anomaly_topic (
