@@ -57,10 +57,9 @@ CREATE TABLE processed_topic (
 );
 
 CREATE TABLE processed_entries (
-  `partition` INT, `offset` BIGINT,
-  patient_id STRING, illness STRING, medicine STRING, illnesses ARRAY<STRING>, medicines ARRAY<STRING>,
+  _id STRING, patient_id STRING, illness STRING, medicine STRING, illnesses ARRAY<STRING>, medicines ARRAY<STRING>,
   medical_entry STRING, `timestamp` STRING, entry_time TIMESTAMP(3),
-  PRIMARY KEY (`partition`, `offset`) NOT ENFORCED
+  PRIMARY KEY (_id) NOT ENFORCED
 ) WITH (
   'connector' = 'mongodb',
   'uri' = '${MONGO_URI:-mongodb://localhost:27017}',
@@ -95,7 +94,8 @@ INSERT INTO processed_topic
 SELECT patient_id, illnesses[1], medicines[1], illnesses, medicines, medical_entry, `timestamp` FROM judged WHERE problem = '';
 
 INSERT INTO processed_entries
-SELECT `partition`, `offset`, patient_id, illnesses[1], medicines[1], illnesses, medicines, medical_entry, `timestamp`, entry_time
+SELECT CONCAT_WS('/', 'medical-entries', CAST(`partition` AS STRING), CAST(`offset` AS STRING)),
+  patient_id, illnesses[1], medicines[1], illnesses, medicines, medical_entry, `timestamp`, entry_time
 FROM judged WHERE problem = '';
 
 INSERT INTO dlq

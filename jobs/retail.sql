@@ -1,7 +1,7 @@
 -- Retail: what customers do, what they buy, and what is left in stock.
 -- Three topics in; MongoDB and Parquet out. Collection raw_data holds every event, aggregated_data what each minute came to,
 -- real_time_metrics the totals of this moment and an alert for each product that runs out, which goes away when the product is back.
--- An event without what the tables need (NOT NULL) is a dead letter.
+-- An event without what the tables need (NOT NULL) is a dead letter. Money is summed as DECIMAL, so that sums are exact.
 
 SET 'pipeline.name' = 'retail';
 SET 'execution.checkpointing.interval' = '10 s';
@@ -21,6 +21,7 @@ CREATE TABLE user_activity (
   `partition` INT METADATA VIRTUAL,
   `offset` BIGINT METADATA VIRTUAL,
   ingestion_time TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL,
+  record AS CONCAT_WS('/', topic, CAST(`partition` AS STRING), CAST(`offset` AS STRING)),
   event_time AS CAST(`timestamp` AS TIMESTAMP(3)),
   WATERMARK FOR event_time AS event_time - INTERVAL '2' MINUTE
 ) WITH (
@@ -48,6 +49,7 @@ CREATE TABLE sales (
   `partition` INT METADATA VIRTUAL,
   `offset` BIGINT METADATA VIRTUAL,
   ingestion_time TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL,
+  record AS CONCAT_WS('/', topic, CAST(`partition` AS STRING), CAST(`offset` AS STRING)),
   event_time AS CAST(`timestamp` AS TIMESTAMP(3)),
   WATERMARK FOR event_time AS event_time - INTERVAL '2' MINUTE
 ) WITH (
@@ -72,6 +74,7 @@ CREATE TABLE inventory (
   `partition` INT METADATA VIRTUAL,
   `offset` BIGINT METADATA VIRTUAL,
   ingestion_time TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL,
+  record AS CONCAT_WS('/', topic, CAST(`partition` AS STRING), CAST(`offset` AS STRING)),
   event_time AS CAST(last_updated AS TIMESTAMP(3)),
   WATERMARK FOR event_time AS event_time - INTERVAL '2' MINUTE
 ) WITH (
@@ -84,11 +87,11 @@ CREATE TABLE inventory (
   'json.timestamp-format.standard' = 'ISO-8601'
 );
 
--- Collection raw_data: a document for each record, named by the place where Kafka has it.
+-- Collection raw_data: a document for each record; its _id is the place where Kafka has it, such as sales/0/17.
 CREATE TABLE raw_activity (
-  topic STRING, `partition` INT, `offset` BIGINT, ingestion_time TIMESTAMP_LTZ(3), `timestamp` TIMESTAMP(3),
-  user_id STRING, activity_type STRING, session_id STRING, ip_address STRING, user_agent STRING, product_id STRING, amount DECIMAL(12, 2),
-  PRIMARY KEY (topic, `partition`, `offset`) NOT ENFORCED
+  _id STRING, topic STRING, `partition` INT, `offset` BIGINT, ingestion_time TIMESTAMP_LTZ(3), `timestamp` TIMESTAMP(3),
+  user_id STRING, activity_type STRING, session_id STRING, ip_address STRING, user_agent STRING, product_id STRING, amount DOUBLE,
+  PRIMARY KEY (_id) NOT ENFORCED
 ) WITH (
   'connector' = 'mongodb',
   'uri' = '${MONGO_URI:-mongodb://localhost:27017}',
@@ -97,10 +100,10 @@ CREATE TABLE raw_activity (
   'tributary.mongodb.indexes' = 'timestamp; topic'
 );
 CREATE TABLE raw_sales (
-  topic STRING, `partition` INT, `offset` BIGINT, ingestion_time TIMESTAMP_LTZ(3), `timestamp` TIMESTAMP(3),
-  transaction_id STRING, user_id STRING, product_id STRING, quantity INT, unit_price DECIMAL(12, 2), total_amount DECIMAL(12, 2),
+  _id STRING, topic STRING, `partition` INT, `offset` BIGINT, ingestion_time TIMESTAMP_LTZ(3), `timestamp` TIMESTAMP(3),
+  transaction_id STRING, user_id STRING, product_id STRING, quantity INT, unit_price DOUBLE, total_amount DOUBLE,
   payment_method STRING, store_id STRING, category STRING,
-  PRIMARY KEY (topic, `partition`, `offset`) NOT ENFORCED
+  PRIMARY KEY (_id) NOT ENFORCED
 ) WITH (
   'connector' = 'mongodb',
   'uri' = '${MONGO_URI:-mongodb://localhost:27017}',
@@ -109,9 +112,9 @@ CREATE TABLE raw_sales (
   'tributary.mongodb.indexes' = 'timestamp; topic'
 );
 CREATE TABLE raw_inventory (
-  topic STRING, `partition` INT, `offset` BIGINT, ingestion_time TIMESTAMP_LTZ(3), `timestamp` TIMESTAMP(3),
+  _id STRING, topic STRING, `partition` INT, `offset` BIGINT, ingestion_time TIMESTAMP_LTZ(3), `timestamp` TIMESTAMP(3),
   product_id STRING, current_stock INT, reorder_level INT, warehouse_id STRING, category STRING, status STRING,
-  PRIMARY KEY (topic, `partition`, `offset`) NOT ENFORCED
+  PRIMARY KEY (_id) NOT ENFORCED
 ) WITH (
   'connector' = 'mongodb',
   'uri' = '${MONGO_URI:-mongodb://localhost:27017}',
@@ -122,9 +125,9 @@ CREATE TABLE raw_inventory (
 
 -- Collection aggregated_data: what one minute came to, for each value of what `type` says. `name` is that value.
 CREATE TABLE aggregated_data (
-  type STRING, name STRING, `timestamp` TIMESTAMP(3), window_end TIMESTAMP(3),
-  events BIGINT, quantity BIGINT, amount DECIMAL(38, 2), place BIGINT,
-  PRIMARY KEY (type, name, `timestamp`) NOT ENFORCED
+  _id STRING, type STRING, name STRING, `timestamp` TIMESTAMP(3), window_end TIMESTAMP(3),
+  events BIGINT, quantity BIGINT, amount DOUBLE, place BIGINT,
+  PRIMARY KEY (_id) NOT ENFORCED
 ) WITH (
   'connector' = 'mongodb',
   'uri' = '${MONGO_URI:-mongodb://localhost:27017}',
@@ -135,8 +138,8 @@ CREATE TABLE aggregated_data (
 
 -- Collection real_time_metrics: totals, and alerts that stand.
 CREATE TABLE totals (
-  type STRING, name STRING, `timestamp` TIMESTAMP(3), events BIGINT, quantity BIGINT, amount DECIMAL(38, 2),
-  PRIMARY KEY (type, name) NOT ENFORCED
+  _id STRING, type STRING, name STRING, `timestamp` TIMESTAMP(3), events BIGINT, quantity BIGINT, amount DOUBLE,
+  PRIMARY KEY (_id) NOT ENFORCED
 ) WITH (
   'connector' = 'mongodb',
   'uri' = '${MONGO_URI:-mongodb://localhost:27017}',
@@ -145,8 +148,8 @@ CREATE TABLE totals (
   'tributary.mongodb.indexes' = 'timestamp'
 );
 CREATE TABLE alerts (
-  type STRING, name STRING, `timestamp` TIMESTAMP(3), status STRING, current_stock INT, reorder_level INT, warehouse_id STRING, category STRING,
-  PRIMARY KEY (type, name) NOT ENFORCED
+  _id STRING, type STRING, name STRING, `timestamp` TIMESTAMP(3), status STRING, current_stock INT, reorder_level INT, warehouse_id STRING, category STRING,
+  PRIMARY KEY (_id) NOT ENFORCED
 ) WITH (
   'connector' = 'mongodb',
   'uri' = '${MONGO_URI:-mongodb://localhost:27017}',
@@ -169,15 +172,43 @@ CREATE TABLE inventory_events (
 ) PARTITIONED BY (dt, `hour`) WITH ('connector' = 'filesystem', 'path' = '${LAKE:-./lake}/inventory', 'format' = 'parquet');
 
 CREATE VIEW products_by_minute AS
-SELECT window_start, window_end, product_id, COUNT(*) AS events, SUM(CAST(quantity AS BIGINT)) AS quantity, SUM(total_amount) AS amount
+SELECT product_id, window_start, window_end, COUNT(*) AS events, SUM(CAST(quantity AS BIGINT)) AS quantity, SUM(total_amount) AS amount
 FROM TABLE(TUMBLE(TABLE sales, DESCRIPTOR(event_time), INTERVAL '1' MINUTE))
 GROUP BY window_start, window_end, product_id;
 
+CREATE VIEW minutes AS
+SELECT 'sales_by_category' AS type, category AS name, window_start, window_end, COUNT(*) AS events,
+  SUM(CAST(quantity AS BIGINT)) AS quantity, SUM(total_amount) AS amount, CAST(NULL AS BIGINT) AS place
+FROM TABLE(TUMBLE(TABLE sales, DESCRIPTOR(event_time), INTERVAL '1' MINUTE))
+GROUP BY window_start, window_end, category
+UNION ALL
+SELECT 'sales_by_store' AS type, store_id AS name, window_start, window_end, COUNT(*) AS events,
+  SUM(CAST(quantity AS BIGINT)) AS quantity, SUM(total_amount) AS amount, CAST(NULL AS BIGINT) AS place
+FROM TABLE(TUMBLE(TABLE sales, DESCRIPTOR(event_time), INTERVAL '1' MINUTE))
+GROUP BY window_start, window_end, store_id
+UNION ALL
+SELECT 'sales_by_payment_method' AS type, payment_method AS name, window_start, window_end, COUNT(*) AS events,
+  SUM(CAST(quantity AS BIGINT)) AS quantity, SUM(total_amount) AS amount, CAST(NULL AS BIGINT) AS place
+FROM TABLE(TUMBLE(TABLE sales, DESCRIPTOR(event_time), INTERVAL '1' MINUTE))
+GROUP BY window_start, window_end, payment_method
+UNION ALL
+SELECT 'activity_by_type' AS type, activity_type AS name, window_start, window_end, COUNT(*) AS events,
+  CAST(NULL AS BIGINT) AS quantity, SUM(amount) AS amount, CAST(NULL AS BIGINT) AS place
+FROM TABLE(TUMBLE(TABLE user_activity, DESCRIPTOR(event_time), INTERVAL '1' MINUTE))
+GROUP BY window_start, window_end, activity_type
+UNION ALL
+SELECT 'top_products', product_id, window_start, window_end, events, quantity, amount, place
+FROM (
+  SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end ORDER BY amount DESC, product_id) AS place FROM products_by_minute
+) WHERE place <= ${TOP_PRODUCTS:-10};
+
 -- The last word on each product.
 CREATE VIEW stock AS
-SELECT product_id, current_stock, reorder_level, event_time, warehouse_id, category
-FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY product_id ORDER BY event_time DESC) AS place FROM inventory)
-WHERE place = 1;
+SELECT _id, product_id, current_stock, reorder_level, event_time, warehouse_id, category
+FROM (
+  SELECT *, ROW_NUMBER() OVER (PARTITION BY _id ORDER BY event_time DESC) AS place
+  FROM (SELECT *, 'stock_alert/' || product_id AS _id FROM inventory)
+) WHERE place = 1;
 
 EXECUTE STATEMENT SET BEGIN
 
@@ -197,62 +228,38 @@ SELECT product_id, current_stock, reorder_level, last_updated, warehouse_id, cat
 FROM inventory;
 
 INSERT INTO raw_activity
-SELECT topic, `partition`, `offset`, ingestion_time, event_time,
-  user_id, activity_type, session_id, ip_address, user_agent, product_id, amount
+SELECT record, topic, `partition`, `offset`, ingestion_time, event_time,
+  user_id, activity_type, session_id, ip_address, user_agent, product_id, CAST(amount AS DOUBLE)
 FROM user_activity;
 
 INSERT INTO raw_sales
-SELECT topic, `partition`, `offset`, ingestion_time, event_time,
-  transaction_id, user_id, product_id, quantity, unit_price, total_amount, payment_method, store_id, category
+SELECT record, topic, `partition`, `offset`, ingestion_time, event_time,
+  transaction_id, user_id, product_id, quantity, CAST(unit_price AS DOUBLE), CAST(total_amount AS DOUBLE), payment_method, store_id, category
 FROM sales;
 
 INSERT INTO raw_inventory
-SELECT topic, `partition`, `offset`, ingestion_time, event_time,
+SELECT record, topic, `partition`, `offset`, ingestion_time, event_time,
   product_id, current_stock, reorder_level, warehouse_id, category, status
 FROM inventory;
 
 INSERT INTO aggregated_data
-SELECT 'sales_by_category', category, window_start, window_end, COUNT(*), SUM(CAST(quantity AS BIGINT)), SUM(total_amount),
-  CAST(NULL AS BIGINT)
-FROM TABLE(TUMBLE(TABLE sales, DESCRIPTOR(event_time), INTERVAL '1' MINUTE))
-GROUP BY window_start, window_end, category;
-
-INSERT INTO aggregated_data
-SELECT 'sales_by_store', store_id, window_start, window_end, COUNT(*), SUM(CAST(quantity AS BIGINT)), SUM(total_amount),
-  CAST(NULL AS BIGINT)
-FROM TABLE(TUMBLE(TABLE sales, DESCRIPTOR(event_time), INTERVAL '1' MINUTE))
-GROUP BY window_start, window_end, store_id;
-
-INSERT INTO aggregated_data
-SELECT 'sales_by_payment_method', payment_method, window_start, window_end, COUNT(*), SUM(CAST(quantity AS BIGINT)), SUM(total_amount),
-  CAST(NULL AS BIGINT)
-FROM TABLE(TUMBLE(TABLE sales, DESCRIPTOR(event_time), INTERVAL '1' MINUTE))
-GROUP BY window_start, window_end, payment_method;
-
-INSERT INTO aggregated_data
-SELECT 'activity_by_type', activity_type, window_start, window_end, COUNT(*), CAST(NULL AS BIGINT), CAST(SUM(amount) AS DECIMAL(38, 2)),
-  CAST(NULL AS BIGINT)
-FROM TABLE(TUMBLE(TABLE user_activity, DESCRIPTOR(event_time), INTERVAL '1' MINUTE))
-GROUP BY window_start, window_end, activity_type;
-
-INSERT INTO aggregated_data
-SELECT 'top_products', product_id, window_start, window_end, events, quantity, amount, place
-FROM (
-  SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end ORDER BY amount DESC, product_id) AS place FROM products_by_minute
-) WHERE place <= ${TOP_PRODUCTS:-10};
+SELECT CONCAT_WS('/', type, name, DATE_FORMAT(window_start, 'yyyy-MM-dd HH:mm')), type, name, window_start, window_end,
+  events, quantity, CAST(amount AS DOUBLE), place
+FROM minutes;
 
 INSERT INTO totals
-SELECT 'total', 'sales', MAX(event_time), COUNT(*), SUM(CAST(quantity AS BIGINT)), SUM(total_amount) FROM sales;
+SELECT 'total/sales', 'total', 'sales', MAX(event_time), COUNT(*), SUM(CAST(quantity AS BIGINT)), CAST(SUM(total_amount) AS DOUBLE) FROM sales;
 
 INSERT INTO totals
-SELECT 'sales_by_category', category, MAX(event_time), COUNT(*), SUM(CAST(quantity AS BIGINT)), SUM(total_amount)
-FROM sales GROUP BY category;
+SELECT _id, 'sales_by_category', MAX(category), MAX(event_time), COUNT(*), SUM(CAST(quantity AS BIGINT)), CAST(SUM(total_amount) AS DOUBLE)
+FROM (SELECT *, 'sales_by_category/' || category AS _id FROM sales) GROUP BY _id;
 
 INSERT INTO totals
-SELECT 'activity', activity_type, MAX(event_time), COUNT(*), CAST(NULL AS BIGINT), SUM(amount) FROM user_activity GROUP BY activity_type;
+SELECT _id, 'activity', MAX(activity_type), MAX(event_time), COUNT(*), CAST(NULL AS BIGINT), CAST(SUM(amount) AS DOUBLE)
+FROM (SELECT *, 'activity/' || activity_type AS _id FROM user_activity) GROUP BY _id;
 
 INSERT INTO alerts
-SELECT 'stock_alert', product_id, event_time, CASE WHEN current_stock <= 0 THEN 'out_of_stock' ELSE 'low_stock' END,
+SELECT _id, 'stock_alert', product_id, event_time, CASE WHEN current_stock <= 0 THEN 'out_of_stock' ELSE 'low_stock' END,
   current_stock, reorder_level, warehouse_id, category
 FROM stock WHERE current_stock <= reorder_level;
 
