@@ -132,6 +132,8 @@ fn whole(batches: &[RecordBatch], compression: &str) -> Result<u64, Box<dyn Erro
         name: "patient_data".to_string(),
         schema: batches[0].schema(),
         partitioned_by: vec!["dt".to_string(), "hour".to_string()],
+        primary_key: vec![],
+        metadata: Default::default(),
         options: Options {
             entries: options.into_iter().map(entry).collect(),
         },

@@ -227,7 +227,7 @@ pub const SETTINGS: &[OptionSpec] = &[
     .only("IGNORE", "lengths of columns are not enforced"),
     OptionSpec::not_yet(
         "table.exec.state.ttl",
-        "windows and interval joins forget by event time, so that nothing has to expire",
+        "windows and interval joins forget by event time; what a GROUP BY or a ROW_NUMBER without a window holds is held for good",
     ),
     OptionSpec::not_yet("table.exec.legacy-cast-behaviour", "leave it out"),
     OptionSpec::not_yet(

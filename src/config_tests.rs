@@ -114,7 +114,7 @@ fn bad_settings_are_refused() {
             "SET 'table.exec.state.ttl' = '1 d'",
             None,
             "jobs/a.b.sql:1:1: 'table.exec.state.ttl' is an option of Flink's that Tributary does not have yet\n  \
-             hint: windows and interval joins forget by event time, so that nothing has to expire",
+             hint: windows and interval joins forget by event time; what a GROUP BY or a ROW_NUMBER without a window holds is held for good",
         ),
         (
             "SET 'state.checkpoints.dir' = '/a';\nSET 'execution.checkpointing.dir' = '/b'",

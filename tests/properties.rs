@@ -4,6 +4,8 @@
 //! out to lanes by key, then the watermark. Between rounds the job may stop and start again from its snapshots on
 //! another number of lanes. None of this may show in what comes out.
 
+#[path = "properties/changes.rs"]
+mod changes;
 #[path = "properties/engine.rs"]
 mod engine;
 #[path = "properties/join.rs"]

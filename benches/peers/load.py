@@ -1,4 +1,4 @@
-"""Loads N patient records and N/10 vehicle records, always the same ones, into two topics of four partitions.
+"""Loads N patient records and N/10 vehicle records, always the same ones, into two topics of four partitions, and makes the topic of alerts.
 
 usage: load.py N BOOTSTRAP"""
 
@@ -11,7 +11,7 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 count, bootstrap = int(sys.argv[1]), sys.argv[2]
-TOPICS = ("patient_data", "emergency_vehicle_data")
+TOPICS = ("patient_data", "emergency_vehicle_data", "emergency-alerts")
 admin = AdminClient({"bootstrap.servers": bootstrap})
 for future in admin.create_topics([NewTopic(topic, 4, 1) for topic in TOPICS]).values():
     future.result()

@@ -89,6 +89,11 @@ def emergency():
                      power(sin(radians(d.location.latitude - b.location.latitude) / 2), 2)
                      + cos(radians(b.location.latitude)) * cos(radians(d.location.latitude))
                      * power(sin(radians(d.location.longitude - b.location.longitude) / 2), 2))) AS distance_km""")
+    alerts = (answered(breaches, dispatches, "event_time", "dispatched", 15).where("d.vehicle_id IS NULL")
+              .selectExpr("b.patient_id AS key", "to_json(struct(b.id AS breach_id, b.patient_id, b.event_time AS breach_time, b.reasons, b.severity)) AS value"))
+    queries.append(alerts.writeStream.format("kafka").option("kafka.bootstrap.servers", os.environ["KAFKA_BOOTSTRAP_SERVERS"])
+                   .option("topic", "emergency-alerts").option("checkpointLocation", f"{checkpoints}/alerts").outputMode("append")
+                   .trigger(availableNow=True).start())
 
 
 emergency() if work == "d" else plain()

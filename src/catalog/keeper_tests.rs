@@ -12,6 +12,8 @@ fn by_partition_time() -> Rule {
         name: "t".into(),
         schema: Arc::new(Schema::empty()),
         partitioned_by: vec!["dt".into()],
+        primary_key: vec![],
+        metadata: Default::default(),
         options: Options::of(vec![
             ("connector", "filesystem"),
             ("sink.partition-commit.trigger", "partition-time"),

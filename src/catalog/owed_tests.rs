@@ -25,6 +25,8 @@ fn rule(options: &[(&'static str, &'static str)]) -> Rule {
         name: "t".into(),
         schema: Arc::new(Schema::empty()),
         partitioned_by: vec!["dt".into()],
+        primary_key: vec![],
+        metadata: Default::default(),
         options: Options::of(all),
     };
     Rule::of(&table).unwrap()

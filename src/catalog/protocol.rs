@@ -196,6 +196,8 @@ fn rule(table: &str) -> Rule {
         name: table.into(),
         schema: Arc::new(Schema::empty()),
         partitioned_by: vec!["dt".into(), "hour".into()],
+        primary_key: vec![],
+        metadata: Default::default(),
         options: Options::of(options),
     };
     Rule::of(&table).unwrap()

@@ -55,10 +55,7 @@ fn check_one(path: &str, args: &Args) -> Result<()> {
         "{path}: ok: {} read, {} written, {} keyed",
         tables(count(|op| matches!(op, Op::Scan(_)))),
         tables(count(|op| matches!(op, Op::Sink(_)))),
-        operators(count(|op| matches!(
-            op,
-            Op::Window(_) | Op::IntervalJoin(_)
-        ))),
+        operators(count(Op::is_keyed)),
     );
     print!("{registered}");
     Ok(())

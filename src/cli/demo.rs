@@ -24,7 +24,7 @@ use tracing::warn;
 
 /// The job itself, so that a binary alone can show it.
 const EMERGENCY: &str = include_str!("../../jobs/emergency.sql");
-const TOPICS: [&str; 2] = ["patient_data", "emergency_vehicle_data"];
+const TOPICS: [&str; 3] = ["patient_data", "emergency_vehicle_data", "emergency-alerts"];
 const PARTITIONS: i32 = 4;
 /// Milliseconds of event time in a second: it runs a hundred times faster than the clock.
 const SPEED_MS: i64 = 100_000;
@@ -149,6 +149,8 @@ fn load(servers: &str, lake: &Path, checkpoints: &Path) -> Result<Job> {
         "KAFKA_BOOTSTRAP_SERVERS" => Some(servers.to_string()),
         "LAKE" => Some(lake.display().to_string()),
         "CHECKPOINTS" => Some(checkpoints.display().to_string()),
+        // The mock cluster keeps no transactions.
+        "ALERTS_GUARANTEE" => Some("at-least-once".to_string()),
         // What it makes is for this moment only: no catalog is told.
         "GLUE_DATABASE" | "GLUE_CRAWLER" => None,
         // Thresholds may be tried out from the environment, as with the real job.

@@ -51,9 +51,11 @@ impl Outside {
                 owner: owner.id.clone(),
                 lane: 0,
                 stores,
+                checkpoints: job.settings.checkpoint_dir.clone(),
                 runtime,
                 clock,
                 uploads: Uploads::with_limit(job.memory() / 16),
+                limits: sink::RecordLimits::default(),
                 memory: sink::memory::MemoryTables::default(),
             },
         }

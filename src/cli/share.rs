@@ -20,7 +20,7 @@ impl Job {
         for node in &self.graph.nodes {
             let (name, place) = (&node.name, &node.place);
             let why = match &node.op {
-                Op::Window(_) | Op::IntervalJoin(_) => format!(
+                op if op.is_keyed() => format!(
                     "'{name}' brings the rows of a key together, and these may be in partitions of other processes"
                 ),
                 Op::Scan(scan) if scan.table.options.get("connector") != Some("kafka") => {

@@ -6,7 +6,6 @@ use crate::clock::{Clock, SystemClock};
 use crate::epoch::Ledger;
 use crate::error::Result;
 use crate::http::{DeadLetterCount, OperatorStatus, SharedStatus, SplitStatus, State, Status};
-use crate::plan::Op;
 use crate::runtime::{Engine, Event, Finish};
 use crate::time::EventTime;
 use std::io::Write;
@@ -174,7 +173,7 @@ fn fill(status: &mut Status, engine: &Engine) {
     let state = engine.state_bytes();
     status.operators = engine
         .nodes()
-        .filter(|(node, _)| matches!(node.op, Op::Window(_) | Op::IntervalJoin(_)))
+        .filter(|(node, _)| node.op.is_keyed())
         .map(|(node, progress)| OperatorStatus {
             node: node.name.clone(),
             watermark_ms: watermark(progress.watermark),

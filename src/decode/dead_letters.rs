@@ -4,12 +4,10 @@ use super::Reason;
 use crate::error::{Error, Result};
 use crate::operator::hidden;
 use arrow::array::{
-    Array, ArrayRef, BinaryBuilder, Int32Builder, Int64Builder, PrimitiveArray, StringArray,
-    StringBuilder, TimestampMillisecondBuilder,
+    ArrayRef, BinaryBuilder, Int32Builder, Int64Builder, StringArray, StringBuilder,
+    TimestampMillisecondBuilder,
 };
-use arrow::datatypes::{
-    ArrowPrimitiveType, DataType, Field, Int32Type, Int64Type, Schema, SchemaRef, TimeUnit,
-};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::json::WriterBuilder;
 use arrow::json::writer::LineDelimited;
 use arrow::record_batch::RecordBatch;
@@ -100,42 +98,6 @@ impl DeadLetters {
         self.value.append_option(letter.value.as_deref());
     }
 
-    /// Takes rows that came too late, as an operator gives them back: hidden columns last. `origin` tells of each split
-    /// number where its rows came from.
-    pub fn push_late(
-        &mut self,
-        rows: &RecordBatch,
-        error: &str,
-        origin: impl Fn(i32) -> Option<Origin>,
-    ) -> Result<()> {
-        let splits = hidden_column::<Int32Type>(rows, hidden::SPLIT)?;
-        let offsets = hidden_column::<Int64Type>(rows, hidden::OFFSET)?;
-        for (row, value) in rows_as_json(rows)?.into_iter().enumerate() {
-            let split = splits.value(row);
-            let Origin {
-                source,
-                topic,
-                partition,
-            } = origin(split).ok_or_else(|| {
-                Error::bug(format!(
-                    "a late row came from split {split}, which nobody knows"
-                ))
-            })?;
-            self.push(&DeadLetter {
-                reason: Reason::Late,
-                error: error.to_owned(),
-                source,
-                topic,
-                partition,
-                offset: offsets.value(row),
-                timestamp: None,
-                key: None,
-                value: Some(value),
-            });
-        }
-        Ok(())
-    }
-
     /// Everything so far as a batch of [`schema`], for the day `dt`; the collection is empty afterwards.
     pub fn finish(&mut self, dt: &str) -> Result<RecordBatch> {
         let days = StringArray::from_iter_values(std::iter::repeat_n(dt, self.len()));
@@ -157,10 +119,7 @@ impl DeadLetters {
 
 /// Each row as one line of JSON, without the hidden columns, with times as SQL writes them.
 pub fn rows_as_json(rows: &RecordBatch) -> Result<Vec<Vec<u8>>> {
-    let hidden = [hidden::SPLIT, hidden::OFFSET, hidden::WATERMARK];
-    let visible: Vec<usize> = (0..rows.num_columns())
-        .filter(|column| !hidden.contains(&rows.schema_ref().field(*column).name().as_str()))
-        .collect();
+    let visible: Vec<usize> = (0..hidden::visible(rows.schema_ref())).collect();
     if visible.is_empty() {
         return Ok(vec![b"{}".to_vec(); rows.num_rows()]);
     }
@@ -189,19 +148,10 @@ pub fn rows_as_json(rows: &RecordBatch) -> Result<Vec<Vec<u8>>> {
     Ok(lines)
 }
 
-fn hidden_column<'a, T: ArrowPrimitiveType>(
-    rows: &'a RecordBatch,
-    name: &str,
-) -> Result<&'a PrimitiveArray<T>> {
-    rows.column_by_name(name)
-        .and_then(|column| column.as_any().downcast_ref::<PrimitiveArray<T>>())
-        .ok_or_else(|| Error::bug(format!("late rows came without their column '{name}'")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{AsArray, Int32Array, Int64Array, TimestampMicrosecondArray};
+    use arrow::array::{Array, AsArray, Int32Array, Int64Array, TimestampMicrosecondArray};
     use arrow::datatypes::TimestampMillisecondType;
 
     fn letter() -> DeadLetter {
@@ -268,33 +218,12 @@ mod tests {
             ],
         )
         .unwrap();
-        let origin = |split| {
-            Some(Origin {
-                source: "readings".to_owned(),
-                topic: "patient_data".to_owned(),
-                partition: split + 5,
-            })
-        };
-        let mut letters = DeadLetters::default();
-        letters
-            .push_late(&rows, "the window has closed", origin)
-            .unwrap();
-        let batch = letters.finish("2024-03-01").unwrap();
-        let value =
-            |row| std::str::from_utf8(batch["value"].as_binary::<i32>().value(row)).unwrap();
+        let lines = rows_as_json(&rows).unwrap();
+        let text = |row: usize| std::str::from_utf8(&lines[row]).unwrap();
         assert_eq!(
-            value(0),
+            text(0),
             r#"{"name":"two\nlines","at":"2024-03-01 12:00:00.000001"}"#
         );
-        assert_eq!(value(1), r#"{"name":null,"at":"1970-01-01 00:00:00"}"#);
-        assert_eq!(
-            batch["partition"].as_primitive::<Int32Type>().values(),
-            &[5, 6]
-        );
-        assert_eq!(
-            batch["offset"].as_primitive::<Int64Type>().values(),
-            &[40, 41]
-        );
-        assert!(letters.push_late(&rows, "", |_| None).is_err());
+        assert_eq!(text(1), r#"{"name":null,"at":"1970-01-01 00:00:00"}"#);
     }
 }

@@ -130,6 +130,21 @@ impl Rows {
     }
 }
 
+/// Rows as one segment by itself.
+pub(crate) fn write_rows(batches: Vec<RecordBatch>) -> Result<Bytes> {
+    let schema = batches.first().map(RecordBatch::schema);
+    let mut rows = Rows::new(batches);
+    if let (true, Some(schema)) = (rows.is_empty(), schema) {
+        rows.0.push_back(RecordBatch::new_empty(schema));
+    }
+    Ok(write_batches(Vec::new(), &mut rows, usize::MAX)?.into())
+}
+
+/// The rows of such a segment; `place` says where it lies, for messages.
+pub(crate) fn read_rows(place: &str, bytes: Bytes) -> Result<Vec<RecordBatch>> {
+    read_batches(place, bytes)
+}
+
 /// Appends rows to a buffer, as one segment, until there are no more or the buffer has this many bytes.
 fn write_batches(mut buffer: Vec<u8>, rows: &mut Rows, limit: usize) -> Result<Vec<u8>> {
     let Some(first) = rows.0.front() else {

@@ -16,6 +16,7 @@ mod recover;
 mod steps;
 mod store;
 
+pub(crate) use blob::{read_rows, write_rows};
 pub use claim::{Claim, Claimed, Mode};
 pub use coordinator::{Barrier, Committed, Coordinator, NodeState};
 pub use recover::{LoadedState, Recovered, carried_rows, recover};

@@ -44,6 +44,12 @@ pub async fn recover(
 ) -> Result<Recovered> {
     hook.at(Step::AfterClaim)?;
     let checkpoint = &claimed.checkpoint;
+    for (table, publisher) in publishers {
+        let opened = publisher.open().await;
+        opened.map_err(|error| error.at(format!("opening {table}")))?;
+    }
+    // Who was frozen between its claim and here has just kept the right owner out, but publishes nothing.
+    store.check_not_fenced(checkpoint).await?;
     publish(checkpoint, publishers, hook).await?;
     hook.at(Step::AfterRepublish)?;
     for (table, publisher) in publishers {

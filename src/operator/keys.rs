@@ -135,6 +135,21 @@ impl KeyEncoder {
             _ => Ok(Vec::new()),
         }
     }
+
+    /// The columns of rows that were kept as their bytes.
+    pub fn decode_bytes<'a>(
+        &self,
+        rows: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<Vec<ArrayRef>> {
+        match &self.converter {
+            Some(converter) => {
+                let parser = converter.parser();
+                let rows = rows.into_iter().map(|row| parser.parse(row));
+                Ok(converter.convert_rows(rows)?)
+            }
+            None => Ok(Vec::new()),
+        }
+    }
 }
 
 impl KeyRows {

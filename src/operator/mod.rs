@@ -9,17 +9,22 @@
 //! which watermark was in force just before it, so that lateness is judged row by row, as Flink
 //! does, although rows travel in batches.
 
+pub mod changes;
 mod expr;
+pub mod first;
+pub mod group;
 pub mod interval_join;
 pub mod keys;
+mod pages;
 pub mod project;
+pub mod rank;
 mod state;
 pub mod union;
 pub mod watermark;
 pub mod window;
 
 use crate::error::Result;
-use crate::plan::{Node, Op};
+use crate::plan::{Gives, Node, Op};
 use crate::time::Progress;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -37,8 +42,11 @@ pub mod hidden {
     pub const OFFSET: &str = "__offset";
     /// Int64, never NULL: the source's watermark just before this row, in milliseconds.
     pub const WATERMARK: &str = "__watermark";
+    /// Int8: what a row does to the result (see `changes::Kind`). The last column, and only where results change; never beside
+    /// the others, which end before the first operator that changes its mind.
+    pub const KIND: &str = "__kind";
 
-    /// All of them, in the order in which they stand at the end of a batch.
+    /// Those that say where a row came from, in the order in which they stand at the end of a batch.
     pub fn fields() -> Vec<FieldRef> {
         [
             (SPLIT, DataType::Int32),
@@ -55,7 +63,7 @@ pub mod hidden {
     /// How many columns stand before the hidden ones: all of them, where there are none.
     pub fn visible(schema: &Schema) -> usize {
         let is_hidden =
-            |field: &FieldRef| [SPLIT, OFFSET, WATERMARK].contains(&field.name().as_str());
+            |field: &FieldRef| [SPLIT, OFFSET, WATERMARK, KIND].contains(&field.name().as_str());
         schema
             .fields()
             .iter()
@@ -84,7 +92,15 @@ pub fn build(node: &Node, inputs: &[SchemaRef]) -> Result<Option<Box<dyn Operato
         ))),
         Op::Filter { predicate } => Ok(Box::new(project::Filter::new(predicate.clone()))),
         Op::Union => Ok(Box::new(union::Union::new(inputs.len(), schema.clone()))),
-        Op::Window(spec) => window::TumbleWindows::new(spec, schema.clone(), inputs)
+        Op::Window(spec) => window::Windows::new(spec, schema.clone(), inputs)
+            .map(|operator| Box::new(operator) as Box<dyn Operator>),
+        Op::Group(spec) => group::GroupAggregate::new(spec, schema.clone(), inputs)
+            .map(|operator| Box::new(operator) as Box<dyn Operator>),
+        Op::Rank(spec) if matches!(spec.gives, Gives::AtTime(_)) => {
+            first::FirstRows::new(spec, schema.clone(), inputs)
+                .map(|operator| Box::new(operator) as Box<dyn Operator>)
+        }
+        Op::Rank(spec) => rank::TopRows::new(spec, schema.clone(), inputs)
             .map(|operator| Box::new(operator) as Box<dyn Operator>),
         Op::IntervalJoin(spec) => {
             interval_join::IntervalJoinOperator::new(spec, schema.clone(), inputs)
@@ -103,6 +119,8 @@ pub fn exchange_keys(op: &Op, input: usize) -> Option<&[Arc<dyn PhysicalExpr>]> 
     match op {
         Op::Scan(_) | Op::Sink(_) | Op::Project { .. } | Op::Filter { .. } | Op::Union => None,
         Op::Window(window) => Some(&window.keys),
+        Op::Group(group) => Some(&group.keys),
+        Op::Rank(rank) => Some(&rank.partition),
         Op::IntervalJoin(join) if input == 0 => Some(&join.left_keys),
         Op::IntervalJoin(join) => Some(&join.right_keys),
     }

@@ -6,7 +6,7 @@
 use crate::error::{Error, Result};
 use arrow::array::{Array, ArrayRef};
 use arrow::datatypes::{DataType, Field, Schema};
-use arrow::record_batch::RecordBatch;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use std::sync::Arc;
 
 /// State for an operator that has no such part: the checkpoint belongs to another job.
@@ -19,11 +19,26 @@ pub(super) fn unknown_part(operator: &str, part: &str) -> Error {
 /// State as rows with these columns. The types are those that the columns have: an accumulator may name what is inside a list otherwise
 /// than it announces.
 pub(super) fn rows_of(wanted: &[Field], columns: Vec<ArrayRef>) -> Result<RecordBatch> {
+    let rows = columns.first().map_or(0, |column| column.len());
+    rows_of_len(wanted, columns, rows)
+}
+
+/// The same where there may be no column to tell how many rows there are.
+pub(super) fn rows_of_len(
+    wanted: &[Field],
+    columns: Vec<ArrayRef>,
+    rows: usize,
+) -> Result<RecordBatch> {
     let fields = wanted.iter().zip(&columns);
     let fields =
         fields.map(|(field, column)| field.clone().with_data_type(column.data_type().clone()));
     let schema = Schema::new(fields.collect::<Vec<_>>());
-    Ok(RecordBatch::try_new(Arc::new(schema), columns)?)
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    Ok(RecordBatch::try_new_with_options(
+        Arc::new(schema),
+        columns,
+        &options,
+    )?)
 }
 
 /// Refuses rows that do not have these columns, by name and type.

@@ -1,12 +1,15 @@
-//! GROUP BY a tumbling window: one table of groups for every open window.
+//! GROUP BY a window: one table of groups for every slice of time, of which windows are made.
 //!
-//! Guarantee: a row counts in its window unless the window had fired by the watermark in force just before the row;
-//! then it is handed back as late. A window fires once, when the watermark reaches its last millisecond, in the order of
+//! A tumbling window is one slice. Windows that overlap share theirs: a row is counted in one slice, and when a window fires, its slices are
+//! merged.
+//!
+//! Guarantee: a row counts in each of its windows that had not fired by the watermark in force just before the row; where all had, it is
+//! handed back as late. A window fires once, if it has rows, when the watermark reaches its last millisecond, in the order of
 //! window ends, with its groups in the order of their keys. So neither the cuts between batches nor the arrival of rows within the
 //! watermark's bound changes a result.
 
-mod feed;
-mod groups;
+pub(super) mod feed;
+pub(super) mod groups;
 
 use crate::error::{Error, Result};
 use crate::operator::expr::{batch_of, evaluate_all, evaluate_millis, row_watermarks};
@@ -25,16 +28,15 @@ use groups::{Groups, PAGE};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-/// The name of its state: keys, the end of the window, then the columns of every aggregate's state.
+/// The name of its state: keys, the end of the slice, where windows overlap the end of the first window that its rows count in, then the columns of every aggregate's state.
 const PART: &str = "groups";
 
-/// So many groups make a window worth parts of its own in the state, which are not written again while their groups rest.
+/// So many groups make a slice worth parts of its own in the state, which are not written again while their groups rest.
 const LARGE: usize = 256;
 
-/// Aggregates rows by key in tumbling windows.
-pub struct TumbleWindows {
-    size_ms: i64,
-    offset_ms: i64,
+/// Aggregates rows by key in windows.
+pub struct Windows {
+    window: Window,
     time: Arc<dyn PhysicalExpr>,
     keys: Vec<Arc<dyn PhysicalExpr>>,
     aggregates: Vec<Compiled>,
@@ -43,35 +45,48 @@ pub struct TumbleWindows {
     state: Vec<Field>,
     schema: SchemaRef,
     watermark_column: Option<usize>,
-    /// By the end of the window.
-    windows: BTreeMap<i64, Groups>,
+    slices: BTreeMap<Slice, Groups>,
+    /// The end of the last window that may have fired. Of windows that overlap, those before it must not fire again from slices that are
+    /// still needed.
+    fired: i64,
+    /// Whether it was told how far its input had come, or has seen a row: an operator that starts again is told first, and what had fired
+    /// by then has fired.
+    begun: bool,
     /// How many parts were saved by themselves, for their numbers.
     saves: u64,
     current: Progress,
 }
 
-/// The rows of a batch by window.
+/// Rows that count in the same windows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Slice {
+    end: i64,
+    /// The end of the first window that they count in: the slice's own, unless that had fired when they came.
+    first: i64,
+}
+
+/// The rows of a batch by slice.
 struct Assignment {
-    /// For each window, its end and its rows; None for "all rows of the batch".
-    windows: Vec<(i64, Option<Vec<u32>>)>,
-    /// The same for windows that had fired.
+    /// For each slice its rows; None for "all rows of the batch".
+    slices: Vec<(Slice, Option<Vec<u32>>)>,
+    /// For the ends of slices whose windows had all fired, their rows.
     late: Vec<(i64, Vec<u32>)>,
     /// Rows without event time.
     timeless: Vec<u32>,
 }
 
-impl TumbleWindows {
+impl Windows {
     pub fn new(spec: &WindowAggregate, schema: SchemaRef, inputs: &[SchemaRef]) -> Result<Self> {
-        let Window::Tumble { size_ms, offset_ms } = spec.window;
         let [input] = inputs else {
             return Err(Error::bug(format!(
                 "a window has one input, not {}",
                 inputs.len()
             )));
         };
-        if size_ms <= 0 {
+        let slice_ms = spec.window.slice_ms();
+        if slice_ms <= 0 {
             return Err(Error::job(format!(
-                "a window of {size_ms} ms: its size must be positive"
+                "a window of {slice_ms} ms: its size must be positive"
             )));
         }
         let aggregates: Vec<_> = spec
@@ -84,12 +99,14 @@ impl TumbleWindows {
             columns.push(state::column(format!("key_{at}"), &key.data_type(input)?));
         }
         columns.push(state::column("window_end", &DataType::Int64));
+        if overlap(spec.window) {
+            columns.push(state::column("first_end", &DataType::Int64));
+        }
         for (at, held) in aggregates.iter().flat_map(|a| &a.state).enumerate() {
             columns.push(state::column(format!("state_{at}"), held));
         }
-        Ok(TumbleWindows {
-            size_ms,
-            offset_ms,
+        Ok(Windows {
+            window: spec.window,
             time: spec.time.clone(),
             keys: spec.keys.clone(),
             aggregates,
@@ -97,18 +114,20 @@ impl TumbleWindows {
             encoder: KeyEncoder::for_exprs(&spec.keys, input)?,
             schema,
             watermark_column: hidden::watermark(input),
-            windows: BTreeMap::new(),
+            slices: BTreeMap::new(),
+            fired: i64::MIN,
+            begun: false,
             saves: 0,
             current: Progress::START,
         })
     }
 
-    /// Finds the window of every row. The rows of a batch mostly share a window or two, so the last one is
+    /// Finds the slice of every row. The rows of a batch mostly share a slice or two, so the last one is
     /// tried first, and the division is made only for a row outside it.
     fn assign(&self, times: &Int64Array, watermarks: Option<&Int64Array>) -> Assignment {
         let announced = self.current.watermark.0;
-        let mut rows_of: Vec<(i64, Vec<u32>)> = Vec::new();
-        let mut place_of: HashMap<i64, usize> = HashMap::new();
+        let mut rows_of: Vec<(Slice, Vec<u32>)> = Vec::new();
+        let mut place_of: HashMap<Slice, usize> = HashMap::new();
         let mut late = Vec::new();
         let mut timeless = Vec::new();
         let mut last = 0;
@@ -118,46 +137,51 @@ impl TumbleWindows {
                 continue;
             }
             let time = times.value(row);
-            let same = rows_of
-                .get(last)
-                .is_some_and(|(end, _)| self.contains(*end, time));
-            let end = if same {
-                rows_of[last].0
-            } else {
-                self.end_of(time)
-            };
+            let near = rows_of.get(last).map(|(slice, _)| slice.end);
+            let end = near.filter(|end| self.contains(*end, time));
+            let end = end.unwrap_or_else(|| self.end_of(time));
             let watermark = watermarks.map_or(announced, |own| own.value(row).max(announced));
-            if end - 1 <= watermark {
-                late.push((end, row as u32));
-                continue;
-            }
-            if !same {
-                last = *place_of.entry(end).or_insert_with(|| {
-                    rows_of.push((end, Vec::new()));
+            let first = match end - 1 > watermark {
+                true => end,
+                false if self.window.last_end(end) - 1 > watermark => {
+                    self.end_of(watermark.saturating_add(1))
+                }
+                false => {
+                    late.push((end, row as u32));
+                    continue;
+                }
+            };
+            let slice = Slice { end, first };
+            if rows_of.get(last).is_none_or(|(last, _)| *last != slice) {
+                last = *place_of.entry(slice).or_insert_with(|| {
+                    rows_of.push((slice, Vec::new()));
                     rows_of.len() - 1
                 });
             }
             rows_of[last].1.push(row as u32);
         }
         let whole = |rows: Vec<u32>| (rows.len() < times.len()).then_some(rows);
-        let windows = rows_of
+        let slices = rows_of
             .into_iter()
-            .map(|(end, rows)| (end, whole(rows)))
+            .map(|(slice, rows)| (slice, whole(rows)))
             .collect();
         Assignment {
-            windows,
-            late: by_window(late),
+            slices,
+            late: grouped(late),
             timeless,
         }
     }
 
+    /// The end of the slice that holds a moment.
     fn end_of(&self, time: i64) -> i64 {
-        let into = time.saturating_sub(self.offset_ms).rem_euclid(self.size_ms);
-        time.saturating_sub(into).saturating_add(self.size_ms)
+        let slice_ms = self.window.slice_ms();
+        let into = time.saturating_sub(self.window.offset_ms());
+        time.saturating_sub(into.rem_euclid(slice_ms))
+            .saturating_add(slice_ms)
     }
 
     fn contains(&self, end: i64, time: i64) -> bool {
-        time < end && time >= end.saturating_sub(self.size_ms)
+        time < end && time >= end.saturating_sub(self.window.slice_ms())
     }
 
     fn feeds(&self, batch: &RecordBatch) -> Result<Vec<Feed>> {
@@ -167,10 +191,10 @@ impl TumbleWindows {
             .collect()
     }
 
-    fn window(&mut self, end: i64) -> Result<&mut Groups> {
+    fn slice(&mut self, slice: Slice) -> Result<&mut Groups> {
         let aggregates = &self.aggregates;
         let encoder = &self.encoder;
-        match self.windows.entry(end) {
+        match self.slices.entry(slice) {
             std::collections::btree_map::Entry::Occupied(entry) => Ok(entry.into_mut()),
             std::collections::btree_map::Entry::Vacant(entry) => {
                 let functions = aggregates.iter().map(|compiled| &compiled.function);
@@ -179,10 +203,55 @@ impl TumbleWindows {
         }
     }
 
+    /// The first window that has rows and has not fired.
+    fn next_end(&self) -> Option<i64> {
+        // A slice stays no longer than its last window, so each has a window that has not fired.
+        let next = self
+            .slices
+            .keys()
+            .map(|slice| match self.fired < slice.first {
+                true => slice.first,
+                false => self.end_of(self.fired),
+            });
+        next.min()
+    }
+
+    /// The groups of a window. Slices that no later window needs are used up.
+    fn groups_of(&mut self, end: i64) -> Result<Groups> {
+        let alone = Slice { end, first: end };
+        if !overlap(self.window)
+            && let Some(groups) = self.slices.remove(&alone)
+        {
+            return Ok(groups);
+        }
+        let functions = self.aggregates.iter().map(|compiled| &compiled.function);
+        let mut merged = Groups::new(&self.encoder, functions)?;
+        let widths = self.widths();
+        let start = self.window.start_of(end);
+        let inside = |slice: &Slice| slice.end > start && slice.end <= end && slice.first <= end;
+        for (_, groups) in self.slices.iter_mut().filter(|(slice, _)| inside(slice)) {
+            let rows: Vec<u32> = (0..groups.len() as u32).collect();
+            let states = groups.state()?;
+            let keys = groups.keys(&self.encoder)?;
+            let keys = self.encoder.encode(&keys, rows.len())?;
+            merged.merge(&keys, &rows, &states, &widths)?;
+        }
+        let window = self.window;
+        self.slices
+            .retain(|slice, _| window.last_end(slice.end) > end);
+        Ok(merged)
+    }
+
+    /// How many columns of state each aggregate has.
+    fn widths(&self) -> Vec<usize> {
+        let widths = self.aggregates.iter();
+        widths.map(|compiled| compiled.state.len()).collect()
+    }
+
     fn fire(&self, end: i64, groups: Groups) -> Result<RecordBatch> {
         let rows = groups.len();
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.schema.fields().len());
-        let moments = [end.saturating_sub(self.size_ms), end, end - 1];
+        let moments = [self.window.start_of(end), end, end - 1];
         for (moment, field) in moments.into_iter().zip(self.schema.fields()) {
             columns.push(moment_column(moment, rows, field));
         }
@@ -197,7 +266,8 @@ impl TumbleWindows {
         out: &mut Output,
     ) -> Result<()> {
         for (end, rows) in assignment.late.drain(..) {
-            let start = EventTime(end.saturating_sub(self.size_ms));
+            let end = self.window.last_end(end);
+            let start = EventTime(self.window.start_of(end));
             let rows = take_record_batch(batch, &UInt32Array::from(rows))?;
             let end = EventTime(end);
             out.late.push((
@@ -216,35 +286,39 @@ impl TumbleWindows {
         Ok(())
     }
 
-    /// The state of one window as a table.
+    /// The state of one slice as a table.
     fn table(
         &self,
-        end: i64,
+        slice: Slice,
         keys: Vec<ArrayRef>,
         states: Vec<ArrayRef>,
         rows: usize,
     ) -> Result<RecordBatch> {
         let mut columns = keys;
-        columns.push(Arc::new(Int64Array::from_value(end, rows)));
+        columns.push(Arc::new(Int64Array::from_value(slice.end, rows)));
+        if overlap(self.window) {
+            columns.push(Arc::new(Int64Array::from_value(slice.first, rows)));
+        }
         columns.extend(states);
         state::rows_of(&self.state, columns)
     }
 }
 
-impl Operator for TumbleWindows {
+impl Operator for Windows {
     fn on_batch(&mut self, _input: usize, batch: RecordBatch, out: &mut Output) -> Result<()> {
         let times = evaluate_millis(&self.time, &batch)?;
         let watermarks = row_watermarks(&batch, self.watermark_column)?;
+        self.begun = true;
         let mut assignment = self.assign(&times, watermarks.as_ref());
         self.hand_back(&batch, &mut assignment, out)?;
-        if assignment.windows.is_empty() {
+        if assignment.slices.is_empty() {
             return Ok(());
         }
         let keys = evaluate_all(&self.keys, &batch)?;
         let keys = self.encoder.encode(&keys, batch.num_rows())?;
         let feeds = self.feeds(&batch)?;
-        for (end, rows) in assignment.windows {
-            let groups = self.window(end)?;
+        for (slice, rows) in assignment.slices {
+            let groups = self.slice(slice)?;
             match rows {
                 None => {
                     out.used += batch.num_rows() as u64;
@@ -266,17 +340,26 @@ impl Operator for TumbleWindows {
 
     fn on_watermark(&mut self, progress: &[Progress], out: &mut Output) -> Result<Progress> {
         self.current.advance_to(Progress::combine(progress));
-        while let Some((end, _)) = self.windows.first_key_value()
-            && *end - 1 <= self.current.watermark.0
-            && let Some((end, groups)) = self.windows.pop_first()
-        {
-            out.batches.push(self.fire(end, groups)?);
+        let watermark = self.current.watermark.0;
+        if !std::mem::replace(&mut self.begun, true) && overlap(self.window) {
+            self.fired = watermark.saturating_add(1);
+            return Ok(self.current);
         }
+        while let Some(end) = self.next_end()
+            && end - 1 <= watermark
+        {
+            let groups = self.groups_of(end)?;
+            self.fired = end;
+            if groups.len() > 0 {
+                out.batches.push(self.fire(end, groups)?);
+            }
+        }
+        self.fired = self.fired.max(watermark.saturating_add(1));
         Ok(self.current)
     }
 
     fn snapshot(&mut self) -> Result<Snapshot> {
-        let mut windows = std::mem::take(&mut self.windows);
+        let mut slices = std::mem::take(&mut self.slices);
         let key_columns = self.keys.len();
         let part = |id, rows| StatePart {
             name: PART,
@@ -286,7 +369,7 @@ impl Operator for TumbleWindows {
         };
         let mut parts = Snapshot::new();
         let mut small = Vec::new();
-        for (end, groups) in &mut windows {
+        for (slice, groups) in &mut slices {
             let large = groups.len() >= LARGE;
             if large && groups.pages.iter().all(Option::is_some) {
                 parts.extend(groups.pages.iter().map(|page| part(*page, None)));
@@ -295,7 +378,7 @@ impl Operator for TumbleWindows {
             let rows = groups.len();
             let states = groups.state()?;
             let keys = groups.keys(&self.encoder)?;
-            let table = self.table(*end, keys, states, rows)?;
+            let table = self.table(*slice, keys, states, rows)?;
             if !large {
                 small.push(table);
                 continue;
@@ -309,7 +392,7 @@ impl Operator for TumbleWindows {
                 parts.push(part(*page, changed));
             }
         }
-        self.windows = windows;
+        self.slices = slices;
         if let Some(first) = small.first() {
             let rows = concat_batches(&first.schema(), &small)?;
             parts.push(part(None, Some(rows)));
@@ -323,43 +406,45 @@ impl Operator for TumbleWindows {
         }
         state::expect_columns(part, &rows, &self.state)?;
         let keys = self.keys.len();
-        let Some(ends) = rows.column(keys).as_primitive_opt::<Int64Type>() else {
-            return Err(unknown_part("a window", part));
-        };
+        let moments = if overlap(self.window) { 2 } else { 1 };
+        let (ends, firsts) = (rows.column(keys), rows.column(keys + moments - 1));
+        let (ends, firsts) = (
+            ends.as_primitive::<Int64Type>(),
+            firsts.as_primitive::<Int64Type>(),
+        );
         let encoded = self
             .encoder
             .encode(&rows.columns()[..keys], rows.num_rows())?;
-        let by_end = by_window(
-            ends.values()
-                .iter()
-                .zip(0u32..)
-                .map(|(end, row)| (*end, row))
-                .collect(),
-        );
-        for (end, selected) in by_end {
+        let slices = ends.values().iter().zip(firsts.values());
+        let slices = slices.map(|(end, first)| Slice {
+            end: *end,
+            first: *first,
+        });
+        for (slice, selected) in grouped(slices.zip(0u32..).collect()) {
             let selected = UInt32Array::from(selected);
-            let states: Vec<_> = rows.columns()[keys + 1..]
+            let states: Vec<_> = rows.columns()[keys + moments..]
                 .iter()
                 .map(|column| Ok(take(column, &selected, None)?))
                 .collect::<Result<_>>()?;
-            let widths: Vec<_> = self
-                .aggregates
-                .iter()
-                .map(|compiled| compiled.state.len())
-                .collect();
-            self.window(end)?
+            let widths = self.widths();
+            self.slice(slice)?
                 .merge(&encoded, selected.values(), &states, &widths)?;
         }
         Ok(())
     }
 
     fn state_bytes(&self) -> usize {
-        self.windows.values().map(Groups::size).sum()
+        self.slices.values().map(Groups::size).sum()
     }
 }
 
-/// Rows by the end of their window, in the order of windows, the rows of a window in the order in which they came.
-fn by_window(mut rows: Vec<(i64, u32)>) -> Vec<(i64, Vec<u32>)> {
+/// Whether a slice belongs to several windows.
+fn overlap(window: Window) -> bool {
+    !matches!(window, Window::Tumble { .. })
+}
+
+/// Rows by what stands with them, in its order; rows with the same in the order in which they came.
+fn grouped<T: Ord + Copy>(mut rows: Vec<(T, u32)>) -> Vec<(T, Vec<u32>)> {
     rows.sort_unstable();
     let same = rows.chunk_by(|a, b| a.0 == b.0);
     same.map(|rows| (rows[0].0, rows.iter().map(|row| row.1).collect()))
@@ -378,224 +463,4 @@ fn moment_column(moment: i64, rows: usize, field: &FieldRef) -> ArrayRef {
 mod restored;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::plan::Aggregate;
-    use arrow::array::{Float64Array, StringArray};
-    use arrow::datatypes::Schema;
-    use arrow::util::pretty::pretty_format_batches;
-    use datafusion::functions_aggregate::count::count_udaf;
-    use datafusion::functions_aggregate::first_last::{first_value_udaf, last_value_udaf};
-    use datafusion::functions_aggregate::stddev::stddev_udaf;
-    use datafusion::functions_aggregate::sum::sum_udaf;
-    use datafusion::logical_expr::{AggregateUDF, Operator as Sign};
-    use datafusion::physical_expr::aggregate::AggregateExprBuilder;
-    use datafusion::physical_expr::expressions::{Column, binary, lit};
-
-    type Row = (&'static str, Option<i64>, f64);
-
-    fn schema() -> SchemaRef {
-        Arc::new(Schema::new(vec![
-            Field::new("key", DataType::Utf8, true),
-            Field::new("time", DataType::Int64, true),
-            Field::new("value", DataType::Float64, true),
-        ]))
-    }
-
-    fn batch(rows: &[Row]) -> RecordBatch {
-        let keys = StringArray::from_iter_values(rows.iter().map(|row| row.0));
-        let times: Int64Array = rows.iter().map(|row| row.1).collect();
-        let values = Float64Array::from_iter_values(rows.iter().map(|row| row.2));
-        let columns: Vec<ArrayRef> = vec![Arc::new(keys), Arc::new(times), Arc::new(values)];
-        RecordBatch::try_new(schema(), columns).unwrap()
-    }
-
-    fn column(name: &str) -> Arc<dyn PhysicalExpr> {
-        Arc::new(Column::new_with_schema(name, &schema()).unwrap())
-    }
-
-    fn aggregate(function: Arc<AggregateUDF>, above: Option<f64>) -> Aggregate {
-        let filter =
-            above.map(|above| binary(column("value"), Sign::Gt, lit(above), &schema()).unwrap());
-        let function = AggregateExprBuilder::new(function, vec![column("value")])
-            .schema(schema())
-            .alias("aggregate")
-            .build()
-            .unwrap();
-        Aggregate {
-            function: Arc::new(function),
-            filter,
-        }
-    }
-
-    fn windows(aggregates: Vec<Aggregate>) -> TumbleWindows {
-        let moment = DataType::Timestamp(arrow::datatypes::TimeUnit::Millisecond, None);
-        let mut fields: Vec<_> = ["start", "end", "time"]
-            .map(|name| Field::new(name, moment.clone(), false))
-            .to_vec();
-        fields.push(Field::new("key", DataType::Utf8, true));
-        for (at, aggregate) in aggregates.iter().enumerate() {
-            let data_type = aggregate.function.field().data_type().clone();
-            fields.push(Field::new(format!("a{at}"), data_type, true));
-        }
-        let spec = WindowAggregate {
-            window: Window::Tumble {
-                size_ms: 1_000,
-                offset_ms: 0,
-            },
-            time: column("time"),
-            keys: vec![column("key")],
-            aggregates,
-        };
-        TumbleWindows::new(&spec, Arc::new(Schema::new(fields)), &[schema()]).unwrap()
-    }
-
-    fn send(windows: &mut TumbleWindows, rows: &[Row]) -> Output {
-        let mut out = Output::default();
-        windows.on_batch(0, batch(rows), &mut out).unwrap();
-        out
-    }
-
-    fn reach(windows: &mut TumbleWindows, at: EventTime) -> Vec<RecordBatch> {
-        let mut out = Output::default();
-        windows.on_watermark(&[Progress::at(at)], &mut out).unwrap();
-        out.batches
-    }
-
-    #[test]
-    fn windows_fire_in_their_order_and_groups_in_the_order_of_keys() {
-        let mut windows = windows(vec![
-            aggregate(count_udaf(), None),
-            aggregate(count_udaf(), Some(5.0)),
-            aggregate(sum_udaf(), Some(5.0)),
-        ]);
-        let rows = [
-            ("b", Some(1_500), 2.0),
-            ("b", Some(10), 7.0),
-            ("a", Some(999), 1.0),
-            ("b", Some(0), 8.0),
-        ];
-        send(&mut windows, &rows);
-        assert!(reach(&mut windows, EventTime(998)).is_empty());
-        assert_eq!(reach(&mut windows, EventTime(999)).len(), 1);
-        send(&mut windows, &[("c", Some(2_000), 6.0)]);
-        let fired = reach(&mut windows, EventTime::END);
-        let shown = pretty_format_batches(&fired).unwrap().to_string();
-        let expected = "\
-+---------------------+---------------------+-------------------------+-----+----+----+-----+
-| start               | end                 | time                    | key | a0 | a1 | a2  |
-+---------------------+---------------------+-------------------------+-----+----+----+-----+
-| 1970-01-01T00:00:01 | 1970-01-01T00:00:02 | 1970-01-01T00:00:01.999 | b   | 1  | 0  |     |
-| 1970-01-01T00:00:02 | 1970-01-01T00:00:03 | 1970-01-01T00:00:02.999 | c   | 1  | 1  | 6.0 |
-+---------------------+---------------------+-------------------------+-----+----+----+-----+";
-        assert_eq!(shown, expected);
-    }
-
-    #[test]
-    fn late_rows_are_handed_back_with_the_reason() {
-        let mut windows = windows(vec![aggregate(count_udaf(), None)]);
-        reach(&mut windows, EventTime(1_999));
-        let rows = [
-            ("a", Some(1_999), 1.0),
-            ("a", Some(2_000), 2.0),
-            ("a", None, 3.0),
-            ("a", Some(5), 4.0),
-            ("a", Some(1_000), 5.0),
-        ];
-        let late = send(&mut windows, &rows).late;
-        let (kept, why): (Vec<_>, Vec<_>) = late.into_iter().unzip();
-        assert_eq!(
-            kept,
-            [
-                batch(&rows[3..4]),
-                batch(&[rows[0], rows[4]]),
-                batch(&rows[2..3])
-            ]
-        );
-        assert_eq!(
-            why[1],
-            "the window from 1970-01-01 00:00:01.000 to 1970-01-01 00:00:02.000 had fired already"
-        );
-        assert_eq!(why[2], "the event time is NULL, so there is no window");
-        let fired = reach(&mut windows, EventTime::END);
-        assert_eq!(fired[0].column(4).as_ref(), &Int64Array::from(vec![1]));
-    }
-
-    #[test]
-    fn a_checkpoint_changes_nothing_whatever_the_aggregate() {
-        let aggregates = || {
-            let functions = [
-                stddev_udaf(),
-                first_value_udaf(),
-                last_value_udaf(),
-                sum_udaf(),
-            ];
-            Vec::from(functions.map(|function| aggregate(function, None)))
-        };
-        let run = |checkpoint: bool, restart: bool| {
-            let mut running = windows(aggregates());
-            for part in 0..4 {
-                let at = part * 300;
-                send(
-                    &mut running,
-                    &[("a", Some(at), at as f64), ("b", Some(at + 50), 0.25)],
-                );
-                if checkpoint {
-                    // The second one finds the state as the first one left it.
-                    let first = running.snapshot().unwrap();
-                    let second = running.snapshot().unwrap();
-                    assert_eq!(first[0].rows, second[0].rows);
-                    assert!(running.state_bytes() > 0);
-                    if restart {
-                        running = windows(aggregates());
-                        running
-                            .restore(second[0].name, second[0].rows.clone().unwrap())
-                            .unwrap();
-                    }
-                }
-            }
-            reach(&mut running, EventTime::END)
-        };
-        assert_eq!(run(true, false), run(false, false));
-        assert_eq!(run(true, true), run(false, false));
-    }
-
-    #[test]
-    fn a_large_window_that_rests_is_not_saved_again() {
-        let mut windows = windows(vec![aggregate(count_udaf(), None)]);
-        let key = |key: usize| -> &'static str { key.to_string().leak() };
-        let rows: Vec<Row> = (0..LARGE).map(|at| (key(at), Some(5), 1.0)).collect();
-        send(&mut windows, &rows);
-        send(&mut windows, &[("a", Some(1_500), 1.0)]);
-        let said = |windows: &mut TumbleWindows| {
-            let parts = windows.snapshot().unwrap().into_iter();
-            let said = parts.map(|part| (part.id, part.rows.map(|rows| rows.num_rows())));
-            said.collect::<Vec<_>>()
-        };
-        let small = (None, Some(1));
-        assert_eq!(said(&mut windows), [(Some(1), Some(LARGE)), small]);
-        assert_eq!(said(&mut windows), [(Some(1), None), small]);
-        send(&mut windows, &[("a", Some(6), 1.0)]);
-        assert_eq!(said(&mut windows), [(Some(2), Some(LARGE + 1)), small]);
-        // Of a window of two pages only the one that was touched.
-        let rows: Vec<Row> = (0..PAGE).map(|at| (key(at), Some(7), 1.0)).collect();
-        send(&mut windows, &rows);
-        let (first, second) = ((Some(3), Some(PAGE)), (Some(4), Some(1)));
-        assert_eq!(said(&mut windows), [first, second, small]);
-        send(&mut windows, &[(key(0), Some(8), 1.0)]);
-        let second = (Some(4), None);
-        assert_eq!(said(&mut windows), [(Some(5), Some(PAGE)), second, small]);
-    }
-
-    #[test]
-    fn times_at_the_ends_of_the_range_do_not_overflow() {
-        let mut windows = windows(vec![aggregate(count_udaf(), None)]);
-        let out = send(
-            &mut windows,
-            &[("a", Some(i64::MAX), 1.0), ("a", Some(i64::MIN), 1.0)],
-        );
-        let lost: usize = out.late.iter().map(|(rows, _)| rows.num_rows()).sum();
-        let fired = reach(&mut windows, EventTime::END);
-        assert_eq!(fired.len() + lost, 2);
-    }
-}
+mod tests;

@@ -6,7 +6,6 @@
 
 use super::NodeId;
 use super::rules;
-use crate::plan::Window;
 use crate::sql::functions::{self, Bound, window_bound};
 use crate::sql::{queries, types};
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
@@ -58,6 +57,8 @@ impl Binder {
         options.sql_parser.enable_ident_normalization = false;
         options.sql_parser.collect_spans = true;
         options.sql_parser.map_string_types_to_utf8view = false;
+        // NULL comes before every value.
+        options.sql_parser.default_null_ordering = "nulls_min".to_owned();
         let mut by_name = BTreeMap::new();
         for function in functions::all() {
             for alias in function.aliases() {
@@ -156,8 +157,9 @@ impl ContextProvider for Binder {
         self.aggregates.get(&name.to_lowercase()).cloned()
     }
 
-    fn get_window_meta(&self, _: &str) -> Option<Arc<WindowUDF>> {
-        None
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        name.eq_ignore_ascii_case(functions::ROW_NUMBER)
+            .then(functions::row_number)
     }
 
     fn get_variable_type(&self, _: &[String]) -> Option<DataType> {
@@ -292,7 +294,7 @@ impl TypePlanner for FlinkTypes {
     }
 }
 
-/// `TABLE(TUMBLE(..))`: the table with three more columns.
+/// `TABLE(TUMBLE(..))` and its like: the table with three more columns.
 #[derive(Debug)]
 struct Windows;
 
@@ -302,17 +304,13 @@ impl RelationPlanner for Windows {
         relation: ast::TableFactor,
         context: &mut dyn RelationPlannerContext,
     ) -> Result<RelationPlanning> {
-        let Some(tumble) = queries::tumble(&relation) else {
+        let Some(call) = queries::window(&relation) else {
             return Ok(RelationPlanning::Original(Box::new(relation)));
         };
-        let input = context.plan(table_factor(tumble.table.clone()))?;
-        let time = ast::Expr::Identifier(tumble.time.clone());
+        let input = context.plan(table_factor(call.table.clone()))?;
+        let time = ast::Expr::Identifier(call.time.clone());
         let time = context.sql_to_expr(time, input.schema())?;
-        let window = Window::Tumble {
-            size_ms: tumble.size_ms,
-            offset_ms: tumble.offset_ms,
-        };
-        let place = tumble.time.span.into();
+        let place = call.time.span.into();
         let mut columns: Vec<Expr> = input
             .schema()
             .columns()
@@ -324,10 +322,10 @@ impl RelationPlanner for Windows {
             (Bound::End, "window_end"),
             (Bound::Time, "window_time"),
         ] {
-            columns.push(window_bound(time.clone(), window, bound, place).alias(name));
+            columns.push(window_bound(time.clone(), call.window, bound, place).alias(name));
         }
         let plan = LogicalPlanBuilder::from(input).project(columns)?.build()?;
-        let alias = tumble.alias.cloned();
+        let alias = call.alias.cloned();
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(
             plan, alias,
         ))))

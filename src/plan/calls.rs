@@ -6,7 +6,7 @@
 
 use super::bind::Binder;
 use super::trouble::Planned;
-use crate::sql::functions::REFUSED;
+use crate::sql::functions::{REFUSED, ROW_NUMBER};
 use crate::sql::refusal::{Refusal, nearest};
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
@@ -113,7 +113,9 @@ impl Calls<'_> {
                 Ok(None)
             }
             // The parts of a window's clause.
-            "tumble" | "descriptor" => Ok(None),
+            "tumble" | "hop" | "cumulate" | "descriptor" => Ok(None),
+            ROW_NUMBER if function.over.is_some() => Ok(None),
+            ROW_NUMBER => Err(wrong_count("an OVER (PARTITION BY .. ORDER BY ..)")),
             _ if self.binder.callable().any(|known| known == name) => Ok(None),
             _ => {
                 let message = format!("there is no function {}", name.to_uppercase());

@@ -1,7 +1,7 @@
 //! Expressions as a person writes them.
 
-use super::Window;
 use super::rules::cast_target;
+use super::{Rank, Window};
 use crate::sql::functions::{Choices, WindowBound, is_field, type_name};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::Operator;
@@ -24,6 +24,49 @@ pub fn argument(arg: &Arc<dyn PhysicalExpr>) -> String {
     } else {
         expr(arg)
     }
+}
+
+/// A window; `before_offset` stands before its offset, where it has one.
+pub fn window(window: Window, before_offset: &str) -> String {
+    let words = match window {
+        Window::Tumble { size_ms, .. } => format!("tumble {}", duration(size_ms)),
+        Window::Hop {
+            slide_ms, size_ms, ..
+        } => format!("hop by {} over {}", duration(slide_ms), duration(size_ms)),
+        Window::Cumulate {
+            step_ms, size_ms, ..
+        } => format!(
+            "cumulate by {} up to {}",
+            duration(step_ms),
+            duration(size_ms)
+        ),
+    };
+    match window.offset_ms() {
+        0 => words,
+        offset => format!("{words}{before_offset}{}", duration(offset)),
+    }
+}
+
+/// `the first 3 by count DESC`.
+pub fn first_rows(rank: &Rank) -> String {
+    let order: Vec<String> = rank
+        .order
+        .iter()
+        .map(|by| {
+            let direction = if by.options.descending { " DESC" } else { "" };
+            // NULL is smaller than every value, where nothing else is said.
+            let nulls = match by.options.nulls_first == by.options.descending {
+                true if by.options.nulls_first => " NULLS FIRST",
+                true => " NULLS LAST",
+                false => "",
+            };
+            format!("{}{direction}{nulls}", expr(&by.expr))
+        })
+        .collect();
+    let limit = rank
+        .limit
+        .map_or_else(String::new, |limit| format!("first {limit} "));
+    format!("the {limit}by {}", order.join(", "))
 }
 
 /// `outer` is how strongly the operator around it binds; brackets stand where this one binds less.
@@ -110,13 +153,13 @@ fn call_text(call: &ScalarFunctionExpr) -> String {
             args.join(", ")
         );
     }
-    if let Some(WindowBound {
-        window: Window::Tumble { size_ms, .. },
-        ..
-    }) = call.fun().inner().downcast_ref::<WindowBound>()
-    {
+    if let Some(WindowBound { window, .. }) = call.fun().inner().downcast_ref::<WindowBound>() {
         let name = call.fun().name().to_uppercase();
-        return format!("{name}({}, {})", args.join(", "), duration(*size_ms));
+        return format!(
+            "{name}({}, {})",
+            args.join(", "),
+            duration(window.slice_ms())
+        );
     }
     if let Some(choices) = call.fun().inner().downcast_ref::<Choices>() {
         return choices.describe(&args);

@@ -2,7 +2,7 @@
 //!
 //! Nodes are shared as they are added: the same operation over the same inputs is the same node. So a view that several INSERTs read, or two queries that begin alike, are planned once.
 
-use super::{Aggregate, IntervalJoin, NodeId, Op, Window, WindowAggregate};
+use super::{Aggregate, GroupAggregate, IntervalJoin, NodeId, Op, Rank, Window, WindowAggregate};
 use crate::sql::Place;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::Result;
@@ -20,6 +20,8 @@ pub enum Time {
     Plain,
     /// The event time that the watermark is about.
     Rowtime,
+    /// The number of a row in its partition.
+    Number,
     /// A bound of the window that a row was put in; `of` is the column of the row's own time, where it is still there.
     Bound {
         bound: crate::sql::functions::Bound,
@@ -176,6 +178,8 @@ fn same(a: &Draft, b: &Draft) -> bool {
         (Op::Filter { predicate: a }, Op::Filter { predicate: b }) => a == b,
         (Op::Union, Op::Union) => true,
         (Op::Window(a), Op::Window(b)) => same_window(a, b),
+        (Op::Group(a), Op::Group(b)) => same_group(a, b),
+        (Op::Rank(a), Op::Rank(b)) => same_rank(a, b),
         (Op::IntervalJoin(a), Op::IntervalJoin(b)) => same_join(a, b),
         (Op::Sink(a), Op::Sink(b)) => Arc::ptr_eq(&a.table, &b.table),
         _ => false,
@@ -186,11 +190,27 @@ fn same_window(a: &WindowAggregate, b: &WindowAggregate) -> bool {
     a.window == b.window
         && *a.time == *b.time
         && a.keys == b.keys
-        && a.aggregates.len() == b.aggregates.len()
-        && a.aggregates
+        && same_aggregates(&a.aggregates, &b.aggregates)
+}
+
+fn same_group(a: &GroupAggregate, b: &GroupAggregate) -> bool {
+    a.keys == b.keys && same_aggregates(&a.aggregates, &b.aggregates)
+}
+
+fn same_rank(a: &Rank, b: &Rank) -> bool {
+    a.partition == b.partition
+        && a.limit == b.limit
+        && a.number == b.number
+        && a.gives.changes() == b.gives.changes()
+        && a.order.len() == b.order.len()
+        && a.order
             .iter()
-            .zip(&b.aggregates)
-            .all(|(a, b)| same_aggregate(a, b))
+            .zip(&b.order)
+            .all(|(a, b)| *a.expr == *b.expr && a.options == b.options)
+}
+
+fn same_aggregates(a: &[Aggregate], b: &[Aggregate]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_aggregate(a, b))
 }
 
 pub fn same_aggregate(a: &Aggregate, b: &Aggregate) -> bool {

@@ -1,6 +1,6 @@
 //! A graph for a person's eyes.
 
-use super::{Graph, Node, NodeId, Op, Scan, Window, describe};
+use super::{Gives, Graph, Node, NodeId, Op, Rank, Scan, describe};
 use crate::operator::hidden;
 use crate::sql::Table;
 use crate::sql::functions::type_name;
@@ -102,16 +102,8 @@ fn details(graph: &Graph, node: &Node) -> Vec<String> {
         Op::Filter { predicate } => vec![describe::expr(predicate)],
         Op::Union => Vec::new(),
         Op::Window(window) => {
-            let Window::Tumble { size_ms, offset_ms } = window.window;
-            let offset = match offset_ms {
-                0 => String::new(),
-                offset => format!(", offset {}", describe::duration(offset)),
-            };
-            let mut lines = vec![format!(
-                "tumble {}{offset} by {}",
-                describe::duration(size_ms),
-                time(&window.time)
-            )];
+            let words = describe::window(window.window, ", offset ");
+            let mut lines = vec![format!("{words} by {}", time(&window.time))];
             if !window.keys.is_empty() {
                 lines.push(format!(
                     "keys: {}",
@@ -125,6 +117,17 @@ fn details(graph: &Graph, node: &Node) -> Vec<String> {
             lines.push(format!("gives: {}", list(aggregates)));
             lines
         }
+        Op::Group(group) => {
+            let keys = list(group.keys.iter().map(describe::expr));
+            let gives = group.aggregates.iter();
+            let gives = gives.map(|aggregate| aggregate.function.name().to_owned());
+            vec![
+                format!("keys: {keys}"),
+                format!("gives: {}", list(gives)),
+                "its rows change".to_owned(),
+            ]
+        }
+        Op::Rank(rank) => rank_details(rank),
         Op::IntervalJoin(join) => {
             let kind = join.kind.words();
             let keys = join.left_keys.iter().zip(&join.right_keys);
@@ -154,6 +157,21 @@ fn details(graph: &Graph, node: &Node) -> Vec<String> {
         }
         Op::Sink(sink) => sink_details(&sink.table),
     }
+}
+
+fn rank_details(rank: &Rank) -> Vec<String> {
+    let partition = list(rank.partition.iter().map(describe::expr));
+    let number = if rank.number { ", numbered" } else { "" };
+    let wait = match &rank.gives {
+        Gives::Changes => "its rows change".to_owned(),
+        Gives::AtWindowEnd(end) => format!("when the window ends: {}", time(end)),
+        Gives::AtTime(at) => format!("when the watermark reaches {}", time(at)),
+    };
+    vec![
+        format!("{}{number}", describe::first_rows(rank)),
+        format!("keys: {partition}"),
+        wait,
+    ]
 }
 
 fn scan_details(scan: &Scan, schema: &Schema) -> Vec<String> {
@@ -240,7 +258,13 @@ fn time_text(text: &str) -> String {
 }
 
 fn is_hidden(name: &str) -> bool {
-    [hidden::SPLIT, hidden::OFFSET, hidden::WATERMARK].contains(&name)
+    [
+        hidden::SPLIT,
+        hidden::OFFSET,
+        hidden::WATERMARK,
+        hidden::KIND,
+    ]
+    .contains(&name)
 }
 
 pub(super) fn list(items: impl Iterator<Item = String>) -> String {

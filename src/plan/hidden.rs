@@ -1,4 +1,4 @@
-//! Hidden columns: from the scans to the first window or join behind them, and nowhere else.
+//! Hidden columns: from the scans to the first operator behind them that judges what is late, and nowhere else.
 
 use super::draft::{Draft, Drafts, Expr, column};
 use super::{NodeId, Op};
@@ -12,12 +12,8 @@ pub fn with_hidden(drafts: Drafts) -> Drafts {
     let mut next = Drafts::default();
     let mut moved: Vec<NodeId> = Vec::with_capacity(drafts.nodes.len());
     for (id, mut node) in drafts.nodes.into_iter().enumerate() {
-        let wants = match node.op {
-            Op::Window(_) | Op::IntervalJoin(_) => true,
-            // A projection takes what it names; it needs no other input.
-            Op::Project { .. } => true,
-            _ => carries[id],
-        };
+        // A projection takes what it names; it needs no other input.
+        let wants = judges(&node.op) || carries[id] || matches!(node.op, Op::Project { .. });
         for input in &mut node.inputs {
             let strip = carries[*input] && !wants;
             *input = moved[*input];
@@ -34,7 +30,16 @@ pub fn with_hidden(drafts: Drafts) -> Drafts {
     next
 }
 
-/// Which nodes pass hidden columns on: those that can, and have a window or a join behind them.
+/// Whether an operator judges each row by the watermark in force just before it.
+fn judges(op: &Op) -> bool {
+    match op {
+        Op::Window(_) | Op::IntervalJoin(_) => true,
+        Op::Rank(rank) => !rank.gives.changes(),
+        _ => false,
+    }
+}
+
+/// Which nodes pass hidden columns on: those that can, and have such an operator behind them.
 fn carriers(drafts: &Drafts) -> Vec<bool> {
     let mut can = Vec::with_capacity(drafts.nodes.len());
     for node in &drafts.nodes {
@@ -43,12 +48,12 @@ fn carriers(drafts: &Drafts) -> Vec<bool> {
             Op::Project { .. } | Op::Filter { .. } | Op::Union => {
                 node.inputs.iter().all(|&input| can[input])
             }
-            Op::Window(_) | Op::IntervalJoin(_) | Op::Sink(_) => false,
+            Op::Window(_) | Op::IntervalJoin(_) | Op::Group(_) | Op::Rank(_) | Op::Sink(_) => false,
         });
     }
     let mut carries = vec![false; drafts.nodes.len()];
     for (id, node) in drafts.nodes.iter().enumerate().rev() {
-        let asks = carries[id] || matches!(node.op, Op::Window(_) | Op::IntervalJoin(_));
+        let asks = carries[id] || judges(&node.op);
         for &input in &node.inputs {
             carries[input] |= asks && can[input];
         }

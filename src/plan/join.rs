@@ -68,6 +68,9 @@ impl Lowering {
         }
         let left_node = self.input(&join.left, before.0)?;
         let right_node = self.input(&join.right, before.1)?;
+        for side in [left_node, right_node] {
+            self.expect_final(side, place, "a join")?;
+        }
 
         let both = left.join(right)?;
         let columns = Columns::new(self, left_node, right_node);

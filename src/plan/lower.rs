@@ -80,6 +80,7 @@ impl Lowering {
                 Ok(self.union(inputs, &self.name("union")))
             }
             LogicalPlan::Aggregate(aggregate) => self.window(aggregate),
+            LogicalPlan::Window(window) => self.rank(window),
             LogicalPlan::Join(join) => self.join(join, Vec::new()),
             LogicalPlan::EmptyRelation(_) => refused(
                 self.statement,
@@ -139,7 +140,7 @@ impl Lowering {
                 }
                 (None, Some(index)) => match old[index] {
                     // In a window's rows, the window's time is the event time.
-                    Time::Rowtime if windowed => Time::Plain,
+                    Time::Rowtime | Time::Bound { .. } if windowed => Time::Plain,
                     Time::Bound { bound, window, of } => Time::Bound {
                         bound,
                         window,
@@ -184,6 +185,10 @@ impl Lowering {
     ) -> Planned<NodeId> {
         let place = place_of([predicate]).unwrap_or(self.statement);
         let predicate = self.expr(predicate, schema, input)?;
+        let mut input = input;
+        let Some(predicate) = self.limited(&mut input, predicate)? else {
+            return Ok(input);
+        };
         let node = &self.drafts.nodes[input];
         let draft = Draft {
             op: Op::Filter { predicate },

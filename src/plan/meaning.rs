@@ -6,7 +6,7 @@
 
 use super::describe::{self, duration};
 use super::explain::{list, time};
-use super::{Aggregate, Graph, IntervalJoin, Node, NodeId, Op, Window, WindowAggregate};
+use super::{Aggregate, Gives, Graph, IntervalJoin, Node, NodeId, Op, Rank, WindowAggregate};
 use crate::operator::hidden;
 use crate::sql::functions::type_name;
 use arrow::datatypes::Schema;
@@ -27,7 +27,7 @@ pub struct Meaning {
     pub lineage: String,
 }
 
-/// The meanings of a graph's nodes that remember something from row to row: windows, joins, and unions, which know how far they
+/// The meanings of a graph's nodes that remember something from row to row: keyed ones, and unions, which know how far they
 /// had come.
 pub fn meanings(graph: &Graph) -> BTreeMap<NodeId, Meaning> {
     let mut known: Vec<Lineage> = Vec::with_capacity(graph.nodes.len());
@@ -49,6 +49,23 @@ pub fn meanings(graph: &Graph) -> BTreeMap<NodeId, Meaning> {
                     [0, 1].map(|input| graph.nodes[node.inputs[input]].schema.as_ref());
                 let words = words_of_join(join, left, right);
                 Some(format!("{words}; from {} and {}", tables(0), tables(1)))
+            }
+            Op::Group(group) => {
+                let input = &graph.nodes[node.inputs[0]].schema;
+                let keys = list(group.keys.iter().map(|key| typed(key, input)));
+                let gives = words_of_aggregates(&group.aggregates, input);
+                Some(format!(
+                    "group; keys: {keys}; gives: {gives}; from {}",
+                    tables(0)
+                ))
+            }
+            Op::Rank(rank) => {
+                let input = &graph.nodes[node.inputs[0]].schema;
+                Some(format!(
+                    "{}; from {}",
+                    words_of_rank(rank, input),
+                    tables(0)
+                ))
             }
             Op::Union => Some(format!(
                 "union; from {}",
@@ -72,22 +89,36 @@ pub fn meanings(graph: &Graph) -> BTreeMap<NodeId, Meaning> {
 }
 
 fn words_of_window(window: &WindowAggregate, input: &Schema) -> String {
-    let Window::Tumble { size_ms, offset_ms } = window.window;
-    let offset = match offset_ms {
-        0 => String::new(),
-        offset => format!(" with offset {}", duration(offset)),
-    };
     format!(
-        "tumble {}{offset} by {}; keys: {}; gives: {}",
-        duration(size_ms),
+        "{} by {}; keys: {}; gives: {}",
+        describe::window(window.window, " with offset "),
         time(&window.time),
         list(window.keys.iter().map(|key| typed(key, input))),
-        list(
-            window
-                .aggregates
-                .iter()
-                .map(|aggregate| words_of_aggregate(aggregate, input))
-        ),
+        words_of_aggregates(&window.aggregates, input),
+    )
+}
+
+fn words_of_aggregates(aggregates: &[Aggregate], input: &Schema) -> String {
+    list(
+        aggregates
+            .iter()
+            .map(|aggregate| words_of_aggregate(aggregate, input)),
+    )
+}
+
+/// Without the limit where rows that are kept serve any: those that may be taken back are all kept.
+fn words_of_rank(rank: &Rank, input: &Schema) -> String {
+    let end = match &rank.gives {
+        Gives::Changes if rank.input_changes => "of rows that change",
+        Gives::Changes => "as they come",
+        Gives::AtWindowEnd(_) => "of each window",
+        Gives::AtTime(_) => "once",
+    };
+    format!(
+        "{} {end}; keys: {}; columns: {}",
+        describe::first_rows(rank),
+        list(rank.partition.iter().map(|key| typed(key, input))),
+        columns_of(input),
     )
 }
 
@@ -224,24 +255,38 @@ impl Lineage {
                     digest(&window.time, own),
                 ];
                 parts.extend(window.keys.iter().map(|key| digest(key, own)));
-                for Aggregate { function, filter } in &window.aggregates {
-                    parts.push(format!(
-                        "{} {}",
-                        function.fun().name(),
-                        function.is_distinct()
-                    ));
-                    parts.extend(
-                        function
-                            .expressions()
-                            .iter()
-                            .map(|argument| digest(argument, own)),
-                    );
-                    parts.extend(filter.iter().map(|filter| digest(filter, own)));
-                }
+                parts.extend(digests_of_aggregates(&window.aggregates, own));
                 let rows = hash_all("window", &parts);
                 Lineage {
                     tables,
                     columns: made(&rows),
+                    rows,
+                }
+            }
+            Op::Group(group) => {
+                let own = columns(first);
+                let mut parts = vec![rows(first).to_owned()];
+                parts.extend(group.keys.iter().map(|key| digest(key, own)));
+                parts.extend(digests_of_aggregates(&group.aggregates, own));
+                let rows = hash_all("group", &parts);
+                Lineage {
+                    tables,
+                    columns: made(&rows),
+                    rows,
+                }
+            }
+            Op::Rank(rank) => {
+                let own = columns(first);
+                let mut parts = vec![describe::first_rows(rank), rows(first).to_owned()];
+                parts.extend(rank.partition.iter().map(|key| digest(key, own)));
+                parts.extend(rank.order.iter().map(|by| digest(&by.expr, own)));
+                let rows = hash_all("rank", &parts);
+                let visible = hidden::visible(&graph.nodes[node.inputs[0]].schema);
+                let mut columns = own[..visible.min(own.len())].to_vec();
+                columns.push(hash(&["number", &rows]));
+                Lineage {
+                    tables,
+                    columns,
                     rows,
                 }
             }
@@ -278,6 +323,18 @@ impl Lineage {
             },
         }
     }
+}
+
+fn digests_of_aggregates(aggregates: &[Aggregate], columns: &[String]) -> Vec<String> {
+    let mut parts = Vec::new();
+    for Aggregate { function, filter } in aggregates {
+        let name = function.fun().name();
+        parts.push(format!("{name} {}", function.is_distinct()));
+        let arguments = function.expressions();
+        parts.extend(arguments.iter().map(|argument| digest(argument, columns)));
+        parts.extend(filter.iter().map(|filter| digest(filter, columns)));
+    }
+    parts
 }
 
 fn rows<'a>(input: Option<&&'a Lineage>) -> &'a str {

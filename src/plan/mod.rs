@@ -8,9 +8,11 @@
 
 mod bind;
 mod calls;
+mod changes;
 mod describe;
 mod draft;
 mod explain;
+mod group;
 mod hidden;
 mod join;
 mod lower;
@@ -18,6 +20,7 @@ mod meaning;
 mod merge;
 mod origin;
 mod prune;
+mod rank;
 mod rules;
 mod scan;
 mod script;
@@ -34,6 +37,7 @@ pub use origin::Origin;
 pub use script::plan;
 
 use crate::time::EventTime;
+use arrow::compute::SortOptions;
 use arrow::datatypes::SchemaRef;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
@@ -77,6 +81,8 @@ pub enum Op {
     },
     Union,
     Window(WindowAggregate),
+    Group(GroupAggregate),
+    Rank(Rank),
     IntervalJoin(IntervalJoin),
     Sink(SinkTable),
 }
@@ -141,9 +147,76 @@ pub struct WindowAggregate {
 }
 
 /// How rows are put into windows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Window {
-    Tumble { size_ms: i64, offset_ms: i64 },
+    Tumble {
+        size_ms: i64,
+        offset_ms: i64,
+    },
+    /// One begins at each slide; the size is a multiple of it.
+    Hop {
+        slide_ms: i64,
+        size_ms: i64,
+        offset_ms: i64,
+    },
+    /// From each start one ends at each step, up to the size, which is a multiple of it.
+    Cumulate {
+        step_ms: i64,
+        size_ms: i64,
+        offset_ms: i64,
+    },
+}
+
+impl Window {
+    /// Each window is made of whole slices of this length, and one ends with each slice.
+    pub fn slice_ms(self) -> i64 {
+        match self {
+            Window::Tumble { size_ms, .. } => size_ms,
+            Window::Hop { slide_ms, .. } => slide_ms,
+            Window::Cumulate { step_ms, .. } => step_ms,
+        }
+    }
+
+    pub fn size_ms(self) -> i64 {
+        let (Window::Tumble { size_ms, .. }
+        | Window::Hop { size_ms, .. }
+        | Window::Cumulate { size_ms, .. }) = self;
+        size_ms
+    }
+
+    pub fn offset_ms(self) -> i64 {
+        let (Window::Tumble { offset_ms, .. }
+        | Window::Hop { offset_ms, .. }
+        | Window::Cumulate { offset_ms, .. }) = self;
+        offset_ms
+    }
+
+    /// Where the window with this end begins.
+    pub fn start_of(self, end: i64) -> i64 {
+        match self {
+            Window::Tumble { size_ms, .. } | Window::Hop { size_ms, .. } => {
+                end.saturating_sub(size_ms)
+            }
+            Window::Cumulate {
+                size_ms, offset_ms, ..
+            } => {
+                let into = end.saturating_sub(1).saturating_sub(offset_ms);
+                end.saturating_sub(1)
+                    .saturating_sub(into.rem_euclid(size_ms))
+            }
+        }
+    }
+
+    /// The end of the last window that the slice with this end belongs to.
+    pub fn last_end(self, slice_end: i64) -> i64 {
+        match self {
+            Window::Tumble { .. } => slice_end,
+            Window::Hop {
+                slide_ms, size_ms, ..
+            } => slice_end.saturating_add(size_ms - slide_ms),
+            Window::Cumulate { size_ms, .. } => self.start_of(slice_end).saturating_add(size_ms),
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -151,6 +224,48 @@ pub struct Aggregate {
     pub function: Arc<AggregateFunctionExpr>,
     /// FILTER (WHERE ..), over the input's columns.
     pub filter: Option<Arc<dyn PhysicalExpr>>,
+}
+
+/// GROUP BY keys without a window, whose results change. Its columns come out as: the keys, the aggregates, and the kind of change.
+#[derive(Debug, Clone)]
+pub struct GroupAggregate {
+    pub keys: Vec<Arc<dyn PhysicalExpr>>,
+    pub aggregates: Vec<Aggregate>,
+}
+
+/// The first rows of each partition in an order: ROW_NUMBER. Its columns come out as: the input's (without hidden ones), the number
+/// where it is asked for, and the kind of change where results change.
+#[derive(Debug, Clone)]
+pub struct Rank {
+    pub partition: Vec<Arc<dyn PhysicalExpr>>,
+    pub order: Vec<OrderBy>,
+    /// How many rows of each partition come out; None only while the job is planned.
+    pub limit: Option<usize>,
+    /// Whether the row's number comes out, as the last column that is seen.
+    pub number: bool,
+    /// Of rows that the order does not tell apart, the one that came last stands first: Flink's deduplication that keeps the last row.
+    pub newest_first: bool,
+    /// Whether rows that come in may take others back.
+    pub input_changes: bool,
+    pub gives: Gives,
+}
+
+/// One expression of an ORDER BY.
+#[derive(Debug, Clone)]
+pub struct OrderBy {
+    pub expr: Arc<dyn PhysicalExpr>,
+    pub options: SortOptions,
+}
+
+/// When a rank's rows come out.
+#[derive(Debug, Clone)]
+pub enum Gives {
+    /// At once; they are taken back when others stand before them.
+    Changes,
+    /// Once, when the window ends that each partition belongs to: milliseconds since 1970 (Int64), over the input's columns.
+    AtWindowEnd(Arc<dyn PhysicalExpr>),
+    /// Once, when the watermark reaches their time; they are the first by this time, in milliseconds, and there is one for each partition.
+    AtTime(Arc<dyn PhysicalExpr>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,7 +313,22 @@ pub struct SinkTable {
     pub table: Arc<crate::sql::Table>,
 }
 
+impl Gives {
+    /// Whether rows are taken back.
+    pub fn changes(&self) -> bool {
+        matches!(self, Gives::Changes)
+    }
+}
+
 impl Op {
+    /// Whether rows are brought together by key, and remembered.
+    pub fn is_keyed(&self) -> bool {
+        matches!(
+            self,
+            Op::Window(_) | Op::Group(_) | Op::Rank(_) | Op::IntervalJoin(_)
+        )
+    }
+
     /// The word for this kind of node in explain, metrics and the names of state.
     pub fn word(&self) -> &'static str {
         match self {
@@ -207,6 +337,8 @@ impl Op {
             Op::Filter { .. } => "filter",
             Op::Union => "union",
             Op::Window(_) => "window",
+            Op::Group(_) => "group",
+            Op::Rank(_) => "rank",
             Op::IntervalJoin(_) => "interval join",
             Op::Sink(_) => "sink",
         }

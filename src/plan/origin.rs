@@ -65,6 +65,17 @@ impl Graph {
                     None => found.push(Origin::Unknown),
                 }
             }
+            Op::Group(group) => match group.keys.get(column) {
+                Some(key) => self.judge(key, Some(node.inputs[0]), found),
+                None => found.push(Origin::Unknown),
+            },
+            Op::Rank(_) => {
+                let width = hidden::visible(&self.nodes[node.inputs[0]].schema);
+                match column < width {
+                    true => self.follow(node.inputs[0], column, found),
+                    false => found.push(Origin::Unknown),
+                }
+            }
             Op::IntervalJoin(_) => {
                 let left = hidden::visible(&self.nodes[node.inputs[0]].schema);
                 match column.checked_sub(left) {

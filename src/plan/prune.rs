@@ -5,9 +5,13 @@
 
 use super::draft::{Draft, Drafts, Expr, Time, as_column, column, columns_read, move_columns};
 use super::merge::reproject;
-use super::{IntervalJoin, NodeId, Op, Scan, Watermark, WindowAggregate};
+use super::{
+    Aggregate, Gives, GroupAggregate, IntervalJoin, NodeId, Op, OrderBy, Rank, Scan, Watermark,
+    WindowAggregate,
+};
 use arrow::datatypes::Schema;
 use datafusion::common::Result;
+use datafusion::physical_expr::aggregate::AggregateExprBuilder;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -54,17 +58,20 @@ fn needs(drafts: &Drafts, node: &Draft, number: usize, used: &Used) -> Used {
                 .keys
                 .iter()
                 .for_each(|key| columns_read(key, &mut read));
-            for aggregate in kept_aggregates(window, used).map(|i| &window.aggregates[i]) {
-                aggregate
-                    .function
-                    .expressions()
-                    .iter()
-                    .for_each(|arg| columns_read(arg, &mut read));
-                aggregate
-                    .filter
-                    .iter()
-                    .for_each(|filter| columns_read(filter, &mut read));
-            }
+            let first = BOUNDS + window.keys.len();
+            read_by_aggregates(&window.aggregates, first, used, &mut read);
+        }
+        Op::Group(group) => {
+            let keys = group.keys.iter();
+            keys.for_each(|key| columns_read(key, &mut read));
+            read_by_aggregates(&group.aggregates, group.keys.len(), used, &mut read);
+        }
+        Op::Rank(rank) => {
+            let number = width(0);
+            read.extend(used.iter().filter(|&&i| i != number));
+            let order = rank.order.iter().map(|by| &by.expr);
+            let exprs = rank.partition.iter().chain(order).chain(rank_time(rank));
+            exprs.for_each(|expr| columns_read(expr, &mut read));
         }
         Op::IntervalJoin(join) => {
             let left = width(0);
@@ -88,13 +95,33 @@ fn needs(drafts: &Drafts, node: &Draft, number: usize, used: &Used) -> Used {
     read.into_iter().collect()
 }
 
-/// The aggregates of a window that somebody reads.
-fn kept_aggregates<'a>(
-    window: &'a WindowAggregate,
-    used: &'a Used,
-) -> impl Iterator<Item = usize> + 'a {
-    let first = 3 + window.keys.len();
-    (0..window.aggregates.len()).filter(move |i| used.contains(&(first + i)))
+/// The columns that a window gives before its keys.
+const BOUNDS: usize = 3;
+
+/// What a rank's rows wait for.
+fn rank_time(rank: &Rank) -> Option<&Expr> {
+    match &rank.gives {
+        Gives::Changes => None,
+        Gives::AtWindowEnd(time) | Gives::AtTime(time) => Some(time),
+    }
+}
+
+/// The aggregates that somebody reads; the first of them is column `first`.
+fn kept_aggregates(
+    aggregates: &[Aggregate],
+    first: usize,
+    used: &Used,
+) -> impl Iterator<Item = usize> {
+    (0..aggregates.len()).filter(move |i| used.contains(&(first + i)))
+}
+
+fn read_by_aggregates(aggregates: &[Aggregate], first: usize, used: &Used, read: &mut Vec<usize>) {
+    for aggregate in kept_aggregates(aggregates, first, used).map(|i| &aggregates[i]) {
+        let args = aggregate.function.expressions();
+        args.iter().for_each(|arg| columns_read(arg, read));
+        let filter = aggregate.filter.iter();
+        filter.for_each(|filter| columns_read(filter, read));
+    }
 }
 
 struct Pruning<'a> {
@@ -166,6 +193,8 @@ impl Pruning<'_> {
                 )
             }
             Op::Window(window) => self.window(&node, window, &self.used[id].clone())?,
+            Op::Group(group) => self.group(&node, group, &self.used[id].clone())?,
+            Op::Rank(rank) => self.rank(&node, rank, &self.used[id].clone())?,
             Op::IntervalJoin(join) => self.join(&node, join, &self.used[id].clone())?,
             Op::Sink(_) => {
                 let all: Vec<usize> = (0..width).collect();
@@ -312,47 +341,121 @@ impl Pruning<'_> {
         let input = self.narrowed(node.inputs[0], &wanted, node, "input")?;
         let places = places_of(&wanted, self.old.schema(node.inputs[0]).fields().len());
         let over = |expr: &Expr| self.over(expr, input, &places);
-        let mut aggregates = Vec::new();
-        for aggregate in kept_aggregates(window, used).map(|i| &window.aggregates[i]) {
-            let args = aggregate.function.expressions();
-            let args = args.iter().map(over).collect::<Result<Vec<_>>>()?;
-            let function = datafusion::physical_expr::aggregate::AggregateExprBuilder::new(
-                Arc::new(aggregate.function.fun().clone()),
-                args,
-            )
-            .schema(Arc::clone(self.next.schema(input)))
-            .alias(aggregate.function.name())
-            .with_distinct(aggregate.function.is_distinct())
-            .build()?;
-            let filter = aggregate.filter.as_ref().map(over).transpose()?;
-            aggregates.push(super::Aggregate {
-                function: Arc::new(function),
-                filter,
-            });
-        }
         let keys = window.keys.iter().map(over).collect::<Result<Vec<_>>>()?;
-        let first = 3 + keys.len();
+        let first = BOUNDS + keys.len();
+        let aggregates = self.aggregates(&window.aggregates, first, used, input, &places)?;
         let kept: Vec<usize> = (0..first)
-            .chain(kept_aggregates(window, used).map(|i| first + i))
+            .chain(kept_aggregates(&window.aggregates, first, used).map(|i| first + i))
             .collect();
-        let fields = kept.iter().map(|&i| node.schema.field(i).clone());
         let new = WindowAggregate {
             window: window.window,
             time: over(&window.time)?,
             keys,
             aggregates,
         };
+        Ok(self.with_columns(node, Op::Window(new), input, &kept))
+    }
+
+    /// The aggregates that somebody reads, over an input's new columns.
+    fn aggregates(
+        &self,
+        aggregates: &[Aggregate],
+        first: usize,
+        used: &Used,
+        input: NodeId,
+        places: &[Option<usize>],
+    ) -> Result<Vec<Aggregate>> {
+        let over = |expr: &Expr| self.over(expr, input, places);
+        let kept = kept_aggregates(aggregates, first, used).map(|i| &aggregates[i]);
+        let moved = kept.map(|aggregate| {
+            let args = aggregate.function.expressions();
+            let args = args.iter().map(over).collect::<Result<Vec<_>>>()?;
+            let function =
+                AggregateExprBuilder::new(Arc::new(aggregate.function.fun().clone()), args)
+                    .schema(Arc::clone(self.next.schema(input)))
+                    .alias(aggregate.function.name())
+                    .with_distinct(aggregate.function.is_distinct())
+                    .build()?;
+            Ok(Aggregate {
+                function: Arc::new(function),
+                filter: aggregate.filter.as_ref().map(over).transpose()?,
+            })
+        });
+        moved.collect()
+    }
+
+    fn group(
+        &mut self,
+        node: &Draft,
+        group: &GroupAggregate,
+        used: &Used,
+    ) -> Result<(NodeId, Vec<Option<usize>>)> {
+        let wanted: Vec<usize> = needs(self.old, node, 0, used).into_iter().collect();
+        let input = self.narrowed(node.inputs[0], &wanted, node, "input")?;
+        let places = places_of(&wanted, self.old.schema(node.inputs[0]).fields().len());
+        let keys = group.keys.iter();
+        let keys = keys.map(|key| self.over(key, input, &places));
+        let keys = keys.collect::<Result<Vec<_>>>()?;
+        let first = keys.len();
+        let aggregates = self.aggregates(&group.aggregates, first, used, input, &places)?;
+        let kept: Vec<usize> = (0..first)
+            .chain(kept_aggregates(&group.aggregates, first, used).map(|i| first + i))
+            .collect();
+        let op = Op::Group(GroupAggregate { keys, aggregates });
+        Ok(self.with_columns(node, op, input, &kept))
+    }
+
+    fn rank(
+        &mut self,
+        node: &Draft,
+        rank: &Rank,
+        used: &Used,
+    ) -> Result<(NodeId, Vec<Option<usize>>)> {
+        let width = self.old.schema(node.inputs[0]).fields().len();
+        let wanted: Vec<usize> = needs(self.old, node, 0, used).into_iter().collect();
+        let input = self.narrowed(node.inputs[0], &wanted, node, "input")?;
+        let places = places_of(&wanted, width);
+        let over = |expr: &Expr| self.over(expr, input, &places);
+        let order = rank.order.iter().map(|by| {
+            Ok(OrderBy {
+                expr: over(&by.expr)?,
+                options: by.options,
+            })
+        });
+        let number = used.contains(&width);
+        let new = Rank {
+            partition: rank.partition.iter().map(over).collect::<Result<_>>()?,
+            order: order.collect::<Result<_>>()?,
+            number,
+            gives: match &rank.gives {
+                Gives::Changes => Gives::Changes,
+                Gives::AtWindowEnd(time) => Gives::AtWindowEnd(over(time)?),
+                Gives::AtTime(time) => Gives::AtTime(over(time)?),
+            },
+            ..rank.clone()
+        };
+        let kept: Vec<usize> = wanted.into_iter().chain(number.then_some(width)).collect();
+        Ok(self.with_columns(node, Op::Rank(new), input, &kept))
+    }
+
+    /// A node over another input, with these of the columns that it gave before.
+    fn with_columns(
+        &mut self,
+        node: &Draft,
+        op: Op,
+        input: NodeId,
+        kept: &[usize],
+    ) -> (NodeId, Vec<Option<usize>>) {
+        let fields = kept.iter().map(|&i| node.schema.field(i).clone());
         let draft = Draft {
-            op: Op::Window(new),
+            op,
             inputs: vec![input],
             schema: Arc::new(Schema::new(fields.collect::<Vec<_>>())),
             times: kept.iter().map(|&i| node.times[i]).collect(),
             ..node.clone()
         };
-        Ok((
-            self.next.add(draft),
-            places_of(&kept, node.schema.fields().len()),
-        ))
+        let places = places_of(kept, node.schema.fields().len());
+        (self.next.add(draft), places)
     }
 
     fn join(

@@ -77,9 +77,11 @@ impl Lowering {
             };
             columns.push((target.name.to_owned(), value));
         }
-        Ok(self
+        let row = self
             .drafts
-            .project(node, columns, times, self.name("row"), insert.place)?)
+            .project(node, columns, times, self.name("row"), insert.place)?;
+        self.check_sink(insert, table, row)?;
+        Ok(row)
     }
 
     /// One value in the type of its column.

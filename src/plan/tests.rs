@@ -206,7 +206,8 @@ fn the_emergency_job_shares_what_it_can() {
             .count()
     };
     assert_eq!(named("scan"), 2);
-    assert_eq!(named("sink"), 5);
+    assert_eq!(named("sink"), 6);
+    assert_eq!(named("interval join"), 1, "alerts come of the same join");
     let flags = graph
         .nodes
         .iter()

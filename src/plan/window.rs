@@ -7,7 +7,7 @@ use super::{Aggregate, NodeId, Op, Window, WindowAggregate, describe};
 use crate::sql::Place;
 use crate::sql::functions::{Average, Bound, Sum, physical_cast, type_name};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use datafusion::common::DFSchema;
+use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::functions_aggregate::{average::avg_udaf, count::count_udaf, sum::sum_udaf};
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::{self, AggregateUDF, Operator};
@@ -21,15 +21,16 @@ const BOUNDS: usize = 3;
 /// What a GROUP BY says: the bounds of a window, and the keys beside them.
 struct Grouping {
     window: Window,
-    /// A column of the input whose value lies in the window.
+    /// A column of the input whose value lies in the window; or the end of the window, which is a moment behind it.
     time: usize,
-    /// For each expression of the GROUP BY which column of the window's output it is.
-    outputs: Vec<usize>,
+    is_end: bool,
+    /// For each expression of the GROUP BY which column of the window's output it is, and what is known of it.
+    outputs: Vec<(usize, Time)>,
     keys: Vec<Expr>,
 }
 
 /// How an aggregate of the job is made of the aggregates that run.
-enum Finish {
+pub enum Finish {
     /// It is one of them, with another type.
     Column(usize, DataType),
     /// A sum divided by a count.
@@ -37,19 +38,18 @@ enum Finish {
 }
 
 impl Lowering {
-    /// An aggregation over a window.
+    /// An aggregation, over a window or without one.
     pub fn window(&mut self, plan: &logical_expr::Aggregate) -> Planned<NodeId> {
         let node = self.plan(&plan.input)?;
         let place =
             place_of(plan.group_expr.iter().chain(&plan.aggr_expr)).unwrap_or(self.statement());
-        let grouping = self.grouping(plan, node, place)?;
+        let Some(grouping) = self.grouping(plan, node, place)? else {
+            return self.group(plan, node, place);
+        };
+        self.expect_final(node, place, "a window")?;
 
         // What the window needs of a row is computed before it, so that nothing else has to travel to it.
-        let mut before = Before {
-            lowering: self,
-            node,
-            columns: Vec::new(),
-        };
+        let mut before = Before::new(self, node);
         let input = Arc::clone(before.lowering.drafts.schema(node));
         let time = before.column(column(&input, grouping.time))?;
         let keys = grouping
@@ -61,8 +61,8 @@ impl Lowering {
         for expr in &plan.aggr_expr {
             calls.push(before.call(expr, plan.input.schema(), place)?);
         }
-        let columns = std::mem::take(&mut before.columns);
-        let projected = self.project_before(node, columns, place)?;
+        let columns = before.into_columns();
+        let projected = self.project_before(node, columns, "window input", place)?;
         let schema = Arc::clone(self.drafts.schema(projected));
 
         let mut aggregates = Vec::new();
@@ -73,11 +73,15 @@ impl Lowering {
         let keys: Vec<Expr> = keys.into_iter().map(|key| column(&schema, key)).collect();
         let output = window_schema(&schema, time, &keys, &aggregates)?;
         let first_aggregate = BOUNDS + keys.len();
-        let mut times = vec![Time::Plain; output.fields().len()];
-        times[2] = Time::Rowtime;
+        let times = vec![Time::Plain; output.fields().len()];
+        let moment = as_millis(column(&schema, time));
+        let last: Expr = Arc::new(Literal::new(ScalarValue::Int64(Some(1))));
         let operation = WindowAggregate {
             window: grouping.window,
-            time: as_millis(column(&schema, time)),
+            time: match grouping.is_end {
+                true => Arc::new(BinaryExpr::new(moment, Operator::Minus, last)),
+                false => moment,
+            },
             keys,
             aggregates,
         };
@@ -93,21 +97,13 @@ impl Lowering {
         let mut exprs: Vec<Expr> = grouping
             .outputs
             .iter()
-            .map(|&index| column(&output, index))
+            .map(|&(index, _)| column(&output, index))
             .collect();
         for finish in &finishes {
             exprs.push(self.finish(finish, &output, first_aggregate)?);
         }
-        let times = exprs
-            .iter()
-            .map(|expr| {
-                if as_column(expr) == Some(2) {
-                    Time::Rowtime
-                } else {
-                    Time::Plain
-                }
-            })
-            .collect();
+        let mut times: Vec<Time> = grouping.outputs.iter().map(|(_, time)| *time).collect();
+        times.resize(exprs.len(), Time::Plain);
         let names = plan
             .schema
             .fields()
@@ -124,7 +120,7 @@ impl Lowering {
         plan: &logical_expr::Aggregate,
         node: NodeId,
         place: Place,
-    ) -> Planned<Grouping> {
+    ) -> Planned<Option<Grouping>> {
         let mut found: Option<(Window, Option<usize>)> = None;
         let (mut start, mut end) = (None, None);
         let (mut outputs, mut keys) = (Vec::new(), Vec::new());
@@ -139,7 +135,7 @@ impl Lowering {
             let key = self.expr(expr, plan.input.schema(), node)?;
             let time = as_column(&key).map(|index| self.drafts.nodes[node].times[index]);
             let Some(Time::Bound { bound, window, of }) = time else {
-                outputs.push(BOUNDS + keys.len());
+                outputs.push((BOUNDS + keys.len(), Time::Plain));
                 keys.push(key);
                 continue;
             };
@@ -148,40 +144,64 @@ impl Lowering {
                 Bound::End => end = as_column(&key),
                 Bound::Time => {}
             }
-            outputs.push(match bound {
+            let at = match bound {
                 Bound::Start => 0,
                 Bound::End => 1,
                 Bound::Time => 2,
-            });
+            };
+            let given = Time::Bound {
+                bound,
+                window,
+                of: None,
+            };
+            outputs.push((at, given));
             found = Some((window, of.or(found.and_then(|(_, of)| of))));
         }
         match (found, start, end) {
-            (Some((window, of)), Some(start), Some(_)) => {
-                // A window's start lies in the window too: it serves where the row's own time is gone.
-                Ok(Grouping {
-                    window,
-                    time: of.unwrap_or(start),
+            (Some((window, None)), Some(start), Some(end))
+                if window.slice_ms() != window.size_ms() =>
+            {
+                // Each row names the one window that it belongs to. It ends with a slice, in which the row is counted; where it began
+                // is a key like others.
+                let start_at = BOUNDS + keys.len();
+                let at_start = outputs.iter_mut().filter(|(at, _)| *at == 0);
+                at_start.for_each(|(at, _)| *at = start_at);
+                keys.push(column(self.drafts.schema(node), start));
+                Ok(Some(Grouping {
+                    window: Window::Tumble {
+                        size_ms: window.slice_ms(),
+                        offset_ms: window.offset_ms(),
+                    },
+                    time: end,
+                    is_end: true,
                     outputs,
                     keys,
-                })
+                }))
             }
+            (Some((window, of)), Some(start), Some(_)) => {
+                // A window's start lies in the window too: it serves where the row's own time is gone.
+                Ok(Some(Grouping {
+                    window,
+                    time: of.unwrap_or(start),
+                    is_end: false,
+                    outputs,
+                    keys,
+                }))
+            }
+            (None, _, _) => Ok(None),
             (Some(_), _, _) => refused(
                 place,
                 "GROUP BY has only one bound of the window",
                 "GROUP BY window_start, window_end",
             ),
-            _ => refused(
-                place,
-                "an aggregation without a window has no final result in a stream, and is not supported yet",
-                "read FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) and GROUP BY window_start, window_end",
-            ),
         }
     }
 
-    fn project_before(
+    pub fn project_before(
         &mut self,
         node: NodeId,
         columns: Vec<Expr>,
+        what: &str,
         place: Place,
     ) -> Planned<NodeId> {
         let times = columns
@@ -194,10 +214,10 @@ impl Lowering {
             .collect();
         Ok(self
             .drafts
-            .project(node, columns, times, self.name("window input"), place)?)
+            .project(node, columns, times, self.name(what), place)?)
     }
 
-    fn finish(&self, finish: &Finish, schema: &SchemaRef, first: usize) -> Planned<Expr> {
+    pub fn finish(&self, finish: &Finish, schema: &SchemaRef, first: usize) -> Planned<Expr> {
         Ok(match finish {
             Finish::Column(index, to) => {
                 physical_cast(column(schema, first + index), schema, to, &self.options)?
@@ -212,14 +232,14 @@ impl Lowering {
 }
 
 /// The projection before a window, while it grows.
-struct Before<'a> {
+pub struct Before<'a> {
     lowering: &'a Lowering,
     node: NodeId,
     columns: Vec<Expr>,
 }
 
 /// One call of an aggregate; arguments are columns of the projection before the window, or constants.
-struct Call {
+pub struct Call {
     function: Arc<AggregateUDF>,
     distinct: bool,
     args: Vec<Argument>,
@@ -233,7 +253,24 @@ enum Argument {
     Constant(Expr),
 }
 
-impl Before<'_> {
+impl<'a> Before<'a> {
+    pub fn new(lowering: &'a Lowering, node: NodeId) -> Before<'a> {
+        Before {
+            lowering,
+            node,
+            columns: Vec::new(),
+        }
+    }
+
+    pub fn into_columns(self) -> Vec<Expr> {
+        self.columns
+    }
+
+    /// The place of what an expression of the query gives.
+    pub fn expr(&mut self, expr: &logical_expr::Expr, schema: &DFSchema) -> Planned<usize> {
+        self.column(self.lowering.expr(expr, schema, self.node)?)
+    }
+
     /// The place of an expression among the columns.
     fn column(&mut self, expr: Expr) -> Planned<usize> {
         let known = self.columns.iter().position(|other| **other == *expr);
@@ -243,7 +280,7 @@ impl Before<'_> {
         }))
     }
 
-    fn call(
+    pub fn call(
         &mut self,
         expr: &logical_expr::Expr,
         schema: &DFSchema,
@@ -302,7 +339,7 @@ impl Before<'_> {
 
 impl Call {
     /// Adds what runs to the aggregates, and says how the job's result is made of it.
-    fn add_to(self, aggregates: &mut Vec<Aggregate>, schema: &SchemaRef) -> Planned<Finish> {
+    pub fn add_to(self, aggregates: &mut Vec<Aggregate>, schema: &SchemaRef) -> Planned<Finish> {
         let inner = self.function.inner();
         let whole = self.gives.is_integer();
         if inner.is::<Average>() && whole {
@@ -405,6 +442,17 @@ fn window_schema(
         Field::new("window_end", plain, false),
         Field::new("window_time", time.clone(), false),
     ];
+    fields.extend(result_fields(input, keys, aggregates)?);
+    Ok(Arc::new(Schema::new(fields)))
+}
+
+/// The columns of keys and aggregates.
+pub fn result_fields(
+    input: &Schema,
+    keys: &[Expr],
+    aggregates: &[Aggregate],
+) -> Planned<Vec<Field>> {
+    let mut fields = Vec::with_capacity(keys.len() + aggregates.len());
     for key in keys {
         let field = key.return_field(input)?;
         fields.push(Field::new(
@@ -423,5 +471,5 @@ fn window_schema(
             nullable,
         ));
     }
-    Ok(Arc::new(Schema::new(fields)))
+    Ok(fields)
 }

@@ -6,6 +6,7 @@
 use super::options::TableSpec;
 use super::{Carry, Publisher, Rejected, Sink, Staging, Token, expect_columns};
 use crate::error::{Error, Result};
+use crate::operator::changes::{self, Kind};
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use futures::FutureExt;
@@ -17,7 +18,7 @@ use std::sync::{Mutex, PoisonError};
 const IDENTIFIER: &str = "print-identifier";
 const STANDARD_ERROR: &str = "standard-error";
 
-/// Rows as lines: `+I[1, a]`.
+/// Rows as lines: `+I[1, a]`; where results change, what is taken back too: `-U[1, a]`, `+U[1, b]`, `-D[1, b]`.
 pub(super) struct PrintSink {
     table: TableSpec,
     prefix: String,
@@ -43,7 +44,7 @@ impl PrintSink {
         })
     }
 
-    fn append(&mut self, batch: &RecordBatch) -> Result<()> {
+    fn append(&mut self, batch: &RecordBatch, kinds: Option<&[Kind]>) -> Result<()> {
         let options = FormatOptions::default().with_null("null");
         let columns: Vec<ArrayFormatter<'_>> = batch
             .columns()
@@ -52,7 +53,9 @@ impl PrintSink {
             .collect::<Result<_, _>>()?;
         for row in 0..batch.num_rows() {
             self.lines.push_str(&self.prefix);
-            self.lines.push_str("+I[");
+            let kind = kinds.map_or(Kind::Insert, |kinds| kinds[row]);
+            self.lines.push_str(kind.sign());
+            self.lines.push('[');
             for (index, column) in columns.iter().enumerate() {
                 if index > 0 {
                     self.lines.push_str(", ");
@@ -71,15 +74,16 @@ impl PrintSink {
 
 impl Sink for PrintSink {
     fn write(&mut self, batch: RecordBatch) -> Result<Rejected> {
+        let (kinds, batch) = changes::split(&batch)?;
         expect_columns(&self.table, &batch, false)?;
         self.written += batch.num_rows() as u64;
-        self.append(&batch)?;
+        self.append(&batch, kinds.as_deref())?;
         Ok(Rejected::new())
     }
 
     fn restore(&mut self, carried: RecordBatch) -> Result<()> {
         expect_columns(&self.table, &carried, true)?;
-        self.append(&carried)
+        self.append(&carried, None)
     }
 
     fn stage(&mut self, _epoch: u64, _close: bool) -> Result<Staging> {
@@ -164,6 +168,7 @@ impl BlackholeSink {
 
 impl Sink for BlackholeSink {
     fn write(&mut self, batch: RecordBatch) -> Result<Rejected> {
+        let (_, batch) = changes::split(&batch)?;
         expect_columns(&self.table, &batch, false)?;
         self.rows += batch.num_rows() as u64;
         self.written += batch.num_rows() as u64;

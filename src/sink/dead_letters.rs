@@ -27,6 +27,8 @@ pub fn table(path: &str, schema: SchemaRef) -> TableSpec {
         name: FOLDER.to_string(),
         schema,
         partitioned_by: vec!["dt".to_string()],
+        primary_key: vec![],
+        metadata: Default::default(),
         options: Options {
             entries: options.into_iter().map(entry).collect(),
         },
@@ -114,6 +116,8 @@ mod tests {
                     watermark: None,
                     primary_key: vec![],
                     partitioned_by: vec![],
+                    primary_key: vec![],
+                    metadata: Default::default(),
                     options: Options {
                         entries: [("connector", connector), ("path", path)].map(entry).into(),
                     },

@@ -8,8 +8,8 @@
 //! Guarantee: publishing is repeatable. The same token published twice, by this process or the next, shows each
 //! row once. What no epoch names is never shown, and is removed at the next start.
 //!
-//! Most tables are files: `files` keeps one open for each partition, `parquet` and `text` make their bytes, `upload`
-//! takes them to the staging folder, `publish` from there into the table. `print` shows its lines at least once: what a
+//! Some tables are files: `files` keeps one open for each partition, `parquet` and `text` make their bytes, `upload`
+//! takes them to the staging folder, `publish` from there into the table. Others are `rows` that are stored with the epoch and delivered as a whole: `kafka`. `print` shows its lines at least once: what a
 //! terminal has shown cannot be taken back when a process dies before it could say so.
 
 pub mod dead_letters;
@@ -19,11 +19,15 @@ pub mod merged;
 mod console;
 mod encode;
 mod files;
+mod kafka;
+mod limits;
 mod options;
 mod parquet;
 mod partition;
 mod place;
 mod publish;
+mod raw;
+mod rows;
 #[cfg(test)]
 mod suite;
 #[cfg(test)]
@@ -33,6 +37,7 @@ mod upload;
 
 pub(crate) use encode::Format;
 pub(crate) use files::slice_bytes;
+pub use limits::RecordLimits;
 pub use options::TableSpec;
 pub(crate) use parquet::ParquetFormat;
 pub(crate) use partition::{default_partition, escaped, folder_values};
@@ -109,6 +114,12 @@ pub struct Token {
 
 /// Makes staged things of one table visible. Shared by all lanes; runs beside them.
 pub trait Publisher: Send + Sync {
+    /// Keeps owners of before from publishing, where what the table is in can do that. Called behind the claim and before anything is
+    /// published; repeating it is harmless.
+    fn open(&self) -> BoxFuture<'_, Result<()>> {
+        futures::future::ready(Ok(())).boxed()
+    }
+
     /// Shows everything that the tokens name. Repeating it is harmless.
     fn publish<'a>(&'a self, tokens: &'a [Token]) -> BoxFuture<'a, Result<()>>;
 
@@ -138,10 +149,14 @@ pub struct SinkContext {
     pub owner: String,
     pub lane: usize,
     pub stores: StoreOpener,
+    /// The folder of the job's checkpoints, for rows that are stored with an epoch.
+    pub checkpoints: String,
     /// Where uploads run.
     pub runtime: Handle,
     pub clock: Arc<dyn Clock>,
     pub uploads: Uploads,
+    /// What publishers have learnt of the records that sinks may make.
+    pub limits: RecordLimits,
     /// What `memory` tables hold.
     pub memory: memory::MemoryTables,
 }
@@ -159,6 +174,7 @@ impl SinkContext {
 /// The connectors that can be written to here.
 enum Connector {
     Files,
+    Kafka,
     Print,
     Blackhole,
     Memory,
@@ -169,13 +185,14 @@ impl Connector {
         let key = "connector";
         match table.required(key)? {
             "filesystem" => Ok(Connector::Files),
+            "kafka" | "upsert-kafka" => Ok(Connector::Kafka),
             "print" => Ok(Connector::Print),
             "blackhole" => Ok(Connector::Blackhole),
             "memory" => Ok(Connector::Memory),
             other => Err(table.refuse(
                 key,
                 format!(
-                    "'{other}' cannot be written to; filesystem, print, blackhole and memory can"
+                    "'{other}' cannot be written to; filesystem, kafka, upsert-kafka, print, blackhole and memory can"
                 ),
             )),
         }
@@ -186,6 +203,7 @@ impl Connector {
 pub fn check(table: &TableSpec) -> Result<()> {
     match Connector::of(table)? {
         Connector::Files => files::Layout::of(table).map(drop),
+        Connector::Kafka => kafka::check(table),
         Connector::Print => console::PrintSink::open(table).map(drop),
         Connector::Blackhole => console::BlackholeSink::open(table).map(drop),
         Connector::Memory => memory::check(table),
@@ -196,6 +214,7 @@ pub fn check(table: &TableSpec) -> Result<()> {
 pub fn open(table: &TableSpec, context: &SinkContext) -> Result<Box<dyn Sink>> {
     Ok(match Connector::of(table)? {
         Connector::Files => Box::new(files::FileSink::open(table, context)?),
+        Connector::Kafka => kafka::open(table, context)?,
         Connector::Print => Box::new(console::PrintSink::open(table)?),
         Connector::Blackhole => Box::new(console::BlackholeSink::open(table)?),
         Connector::Memory => Box::new(memory::MemorySink::open(table, context)?),
@@ -209,10 +228,17 @@ pub fn publisher(table: &TableSpec, context: &SinkContext) -> Result<Arc<dyn Pub
             &table.name,
             place::Place::of(table, context)?,
         )),
+        Connector::Kafka => kafka::publisher(table, context)?,
         Connector::Print => Arc::new(console::PrintPublisher::of(table)?),
         Connector::Blackhole => Arc::new(console::BlackholePublisher),
         Connector::Memory => Arc::new(memory::MemoryPublisher::new(table, context)),
     })
+}
+
+/// Whether a table can take rows that change what was there: updates and deletions beside new rows, as [`rows::KIND`] says. To all others
+/// rows can only be added, and a query that changes its results has to be refused where it is planned.
+pub fn takes_changes(table: &crate::sql::Table) -> bool {
+    table.options.get("connector") == Some("upsert-kafka")
 }
 
 /// The lake of a table of files, and the name of the table's folder in it.

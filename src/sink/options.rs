@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::sql::values::{duration_ms, size};
 use crate::sql::{ColumnKind, Options, Table};
 use arrow::datatypes::{Field, Schema, SchemaRef};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A table to write: its columns, and the options of its WITH clause.
@@ -14,6 +15,9 @@ pub struct TableSpec {
     /// The columns of the rows that the sink is given, in their order.
     pub schema: SchemaRef,
     pub partitioned_by: Vec<String>,
+    pub primary_key: Vec<String>,
+    /// Columns that are no part of a record's value, by their names: what they fill instead, such as `timestamp`.
+    pub metadata: BTreeMap<String, String>,
     pub options: Options,
 }
 
@@ -36,10 +40,23 @@ impl TableSpec {
                 ColumnKind::Metadata { .. } | ColumnKind::Computed { .. } => None,
             })
             .collect();
+        let metadata = table
+            .columns
+            .iter()
+            .filter_map(|column| match &column.kind {
+                ColumnKind::Metadata {
+                    key,
+                    is_virtual: false,
+                    ..
+                } => Some((column.name.clone(), key.clone())),
+                _ => None,
+            });
         TableSpec {
             name: table.name.clone(),
             schema: Arc::new(Schema::new(fields)),
             partitioned_by: table.partitioned_by.clone(),
+            primary_key: table.primary_key.clone(),
+            metadata: metadata.collect(),
             options: table.options.clone(),
         }
     }
@@ -50,6 +67,8 @@ impl TableSpec {
             name: name.to_string(),
             schema: Arc::new(Schema::empty()),
             partitioned_by: Vec::new(),
+            primary_key: Vec::new(),
+            metadata: BTreeMap::new(),
             options: Options::default(),
         }
     }

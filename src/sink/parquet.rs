@@ -330,6 +330,8 @@ mod tests {
             name: "t".into(),
             schema: rows.schema(),
             partitioned_by: vec!["dt".into()],
+            primary_key: vec![],
+            metadata: Default::default(),
             options: Options {
                 entries: options.iter().map(entry).collect(),
             },

@@ -54,6 +54,8 @@ impl World {
                     Field::new("dt", DataType::Utf8, true),
                 ])),
                 partitioned_by: vec![],
+                primary_key: vec![],
+                metadata: Default::default(),
                 options: Options::default(),
             },
             folder: None,
@@ -94,9 +96,11 @@ impl World {
             owner: owner.into(),
             lane: 0,
             stores: Arc::new(move |url| Ok((store.clone(), Path::parse(url).unwrap()))),
+            checkpoints: "checkpoints/job".into(),
             runtime: self.runtime.handle().clone(),
             clock: Arc::new(self.clock.clone()),
             uploads: Uploads::with_limit(1 << 20),
+            limits: super::RecordLimits::default(),
             memory: self.memory.clone(),
         }
     }

@@ -1,14 +1,16 @@
-//! Files of text: a JSON object a line, or CSV without a header, as Flink's filesystem connector writes them.
+//! Lines of text: a JSON object each, or CSV without a header, as Flink writes them into files and records.
 
 use super::encode::{Encoder, Format, Pieces};
 use super::options::TableSpec;
 use crate::error::{Error, Result};
+use arrow::array::{Array, BinaryArray, BinaryBuilder};
 use arrow::csv::WriterBuilder as CsvBuilder;
 use arrow::datatypes::DataType;
 use arrow::json::WriterBuilder as JsonBuilder;
 use arrow::json::writer::LineDelimited;
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
+use std::io::Write;
 
 /// How the lines of one table are written.
 #[derive(Debug, Clone)]
@@ -90,6 +92,83 @@ impl TextFormat {
     }
 }
 
+impl TextFormat {
+    /// Each row by itself, without a line's end.
+    pub fn rows(&self, rows: &RecordBatch) -> Result<BinaryArray> {
+        let mut text = Vec::new();
+        let mut records = BinaryBuilder::with_capacity(rows.num_rows(), 0);
+        if rows.num_columns() == 0 {
+            let nothing = match self {
+                TextFormat::Json { .. } => "{}",
+                TextFormat::Csv { .. } => "",
+            };
+            (0..rows.num_rows()).for_each(|_| records.append_value(nothing));
+            return Ok(records.finish());
+        }
+        match self {
+            // A line break inside a value is written as an escape, so lines are rows.
+            TextFormat::Json { .. } => {
+                self.lines(rows, &mut text)?;
+                let lines = text.split(|byte| *byte == b'\n');
+                let lines = lines.filter(|line| !line.is_empty());
+                lines.for_each(|line| records.append_value(line));
+            }
+            TextFormat::Csv { .. } => {
+                for row in 0..rows.num_rows() {
+                    text.clear();
+                    self.lines(&rows.slice(row, 1), &mut text)?;
+                    records.append_value(text.strip_suffix(b"\n").unwrap_or(&text));
+                }
+            }
+        }
+        let records = records.finish();
+        if records.len() != rows.num_rows() {
+            return Err(Error::bug(format!(
+                "{} rows became {} lines",
+                rows.num_rows(),
+                records.len()
+            )));
+        }
+        Ok(records)
+    }
+
+    fn lines(&self, rows: &RecordBatch, to: &mut impl Write) -> Result<()> {
+        match self {
+            TextFormat::Json {
+                timestamps,
+                explicit_nulls,
+            } => {
+                let mut writer = JsonBuilder::new()
+                    .with_explicit_nulls(*explicit_nulls)
+                    .with_timestamp_format(timestamps.without_zone())
+                    .with_timestamp_tz_format(timestamps.with_zone())
+                    .build::<_, LineDelimited>(to);
+                writer.write(rows)?;
+                writer.finish()?;
+            }
+            TextFormat::Csv {
+                delimiter,
+                quote,
+                escape,
+                null,
+            } => {
+                let mut builder = CsvBuilder::new()
+                    .with_header(false)
+                    .with_delimiter(*delimiter)
+                    .with_quote(*quote)
+                    .with_null(null.clone())
+                    .with_timestamp_format(Timestamps::Sql.without_zone())
+                    .with_timestamp_tz_format(Timestamps::Sql.with_zone());
+                if let Some(escape) = escape {
+                    builder = builder.with_double_quote(false).with_escape(*escape);
+                }
+                builder.build(to).write(rows)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Format for TextFormat {
     fn open(&self) -> Result<Box<dyn Encoder>> {
         Ok(Box::new(TextEncoder {
@@ -113,39 +192,7 @@ struct TextEncoder {
 
 impl Encoder for TextEncoder {
     fn write(&mut self, rows: &RecordBatch) -> Result<()> {
-        match &self.format {
-            TextFormat::Json {
-                timestamps,
-                explicit_nulls,
-            } => {
-                let mut writer = JsonBuilder::new()
-                    .with_explicit_nulls(*explicit_nulls)
-                    .with_timestamp_format(timestamps.without_zone())
-                    .with_timestamp_tz_format(timestamps.with_zone())
-                    .build::<_, LineDelimited>(&mut self.lines);
-                writer.write(rows)?;
-                writer.finish()?;
-            }
-            TextFormat::Csv {
-                delimiter,
-                quote,
-                escape,
-                null,
-            } => {
-                let mut builder = CsvBuilder::new()
-                    .with_header(false)
-                    .with_delimiter(*delimiter)
-                    .with_quote(*quote)
-                    .with_null(null.clone())
-                    .with_timestamp_format(Timestamps::Sql.without_zone())
-                    .with_timestamp_tz_format(Timestamps::Sql.with_zone());
-                if let Some(escape) = escape {
-                    builder = builder.with_double_quote(false).with_escape(*escape);
-                }
-                builder.build(&mut self.lines).write(rows)?;
-            }
-        }
-        Ok(())
+        self.format.lines(rows, &mut self.lines)
     }
 
     fn size(&self) -> usize {
@@ -237,6 +284,8 @@ mod tests {
                 ),
             ])),
             partitioned_by: vec![],
+            primary_key: vec![],
+            metadata: Default::default(),
             options: Options {
                 entries: options.iter().map(entry).collect(),
             },

@@ -81,11 +81,6 @@ impl MemoryTable {
         self.change(|state| state.logs.iter_mut().for_each(|log| log.ended = true));
     }
 
-    /// Takes the end back, so that a job that ran to the end can be run again with more.
-    pub fn reopen(&self) {
-        self.change(|state| state.logs.iter_mut().for_each(|log| log.ended = false));
-    }
-
     /// Lets the next poll of a split fail, once, in a way that may be retried.
     pub fn fail(&self, split: usize, message: &str) {
         self.splits(split + 1);

@@ -2,6 +2,7 @@
 //! `tributary.`.
 
 pub mod filesystem;
+pub mod kafka;
 
 use super::options::{OptionSpec, Uses};
 use super::refusal::{Parsed, Refusal, did_you_mean};
@@ -30,7 +31,7 @@ pub const CONNECTORS: &[Connector] = &[
         writes: true,
         formats: &["json", "csv", "raw"],
         needs_format: true,
-        options: &[COMMON, SOURCE, KAFKA],
+        options: &[COMMON, SOURCE, kafka::BOTH, kafka::SOURCE, kafka::SINK],
         metadata: &[
             "topic",
             "partition",
@@ -40,7 +41,24 @@ pub const CONNECTORS: &[Connector] = &[
             "headers",
         ],
         later_metadata: &["leader-epoch"],
-        check: check_kafka,
+        check: kafka::check,
+    },
+    Connector {
+        name: "upsert-kafka",
+        reads: false,
+        writes: true,
+        formats: &["json", "csv", "raw"],
+        needs_format: true,
+        options: &[COMMON, kafka::BOTH, kafka::UPSERT],
+        metadata: &["timestamp", "headers"],
+        later_metadata: &[
+            "topic",
+            "partition",
+            "offset",
+            "timestamp-type",
+            "leader-epoch",
+        ],
+        check: kafka::check_upsert,
     },
     Connector {
         name: "filesystem",
@@ -108,7 +126,6 @@ pub const CONNECTORS: &[Connector] = &[
 
 /// Connectors of Flink's that may come.
 pub const LATER_CONNECTORS: &[&str] = &[
-    "upsert-kafka",
     "mongodb",
     "jdbc",
     "elasticsearch-6",
@@ -190,128 +207,6 @@ const SOURCE: &[OptionSpec] = &[
     ),
 ];
 
-const STARTUP: &[&str] = &[
-    "group-offsets",
-    "earliest-offset",
-    "latest-offset",
-    "timestamp",
-    "specific-offsets",
-];
-const BOUNDED: &[&str] = &[
-    "unbounded",
-    "latest-offset",
-    "group-offsets",
-    "timestamp",
-    "specific-offsets",
-];
-
-const KAFKA: &[OptionSpec] = &[
-    OptionSpec::new(
-        "tributary.fail-on-data-loss",
-        Kind::Boolean,
-        "whether the job fails where the broker has dropped offsets that it has not read; else it warns and goes on",
-    )
-    .default("false"),
-    OptionSpec::new(
-        "topic",
-        Kind::List(';'),
-        "the topic; several to read from with ; between them",
-    ),
-    OptionSpec::new(
-        "topic-pattern",
-        Kind::Text,
-        "a regular expression for the topics to read from",
-    ),
-    OptionSpec::new(
-        "properties.bootstrap.servers",
-        Kind::Text,
-        "the brokers, host:port with , between them",
-    )
-    .required(),
-    OptionSpec::new(
-        "properties.group.id",
-        Kind::Text,
-        "the consumer group; lag tools see how far it is",
-    ),
-    OptionSpec::new(
-        "properties.*",
-        Kind::AnyText,
-        "any other property of the Kafka client",
-    ),
-    OptionSpec::new("format", Kind::Text, "the format of values"),
-    OptionSpec::new("key.format", Kind::Text, "the format of keys"),
-    OptionSpec::new(
-        "key.fields",
-        Kind::List(';'),
-        "the columns that are in the key",
-    ),
-    OptionSpec::new(
-        "key.fields-prefix",
-        Kind::AnyText,
-        "what the names of key columns begin with, in the table only",
-    ),
-    OptionSpec::new(
-        "value.fields-include",
-        Kind::OneOf(&["ALL", "EXCEPT_KEY"]),
-        "whether key columns are in the value too",
-    )
-    .default("ALL"),
-    OptionSpec::new(
-        "scan.startup.mode",
-        Kind::OneOf(STARTUP),
-        "where to begin without a checkpoint",
-    )
-    .default("group-offsets"),
-    OptionSpec::new(
-        "scan.startup.specific-offsets",
-        Kind::List(';'),
-        "for example partition:0,offset:42;partition:1,offset:300",
-    ),
-    OptionSpec::new(
-        "scan.startup.timestamp-millis",
-        Kind::Integer,
-        "milliseconds since 1970",
-    ),
-    OptionSpec::new("scan.bounded.mode", Kind::OneOf(BOUNDED), "where to end").default("unbounded"),
-    OptionSpec::new(
-        "scan.bounded.specific-offsets",
-        Kind::List(';'),
-        "for example partition:0,offset:42;partition:1,offset:300",
-    ),
-    OptionSpec::new(
-        "scan.bounded.timestamp-millis",
-        Kind::Integer,
-        "milliseconds since 1970",
-    ),
-    OptionSpec::new(
-        "scan.topic-partition-discovery.interval",
-        Kind::Duration,
-        "how often to look for new partitions (0: never)",
-    )
-    .default("5 min"),
-    OptionSpec::new(
-        "sink.partitioner",
-        Kind::OneOf(&["default", "fixed", "round-robin"]),
-        "which partition a row goes to",
-    )
-    .default("default"),
-    OptionSpec::new(
-        "sink.delivery-guarantee",
-        Kind::OneOf(&["exactly-once", "at-least-once", "none"]),
-        "what a reader may see twice",
-    )
-    .default("at-least-once"),
-    OptionSpec::new(
-        "sink.transactional-id-prefix",
-        Kind::Text,
-        "what the transactional ids begin with",
-    ),
-    OptionSpec::not_yet("sink.transaction-naming-strategy", "leave it out"),
-    OptionSpec::not_yet("sink.semantic", "use 'sink.delivery-guarantee'"),
-    OptionSpec::new("client.id.prefix", Kind::Text, "")
-        .no_effect("the client is named after the job"),
-];
-
 const DATAGEN: &[OptionSpec] = &[
     OptionSpec::new(
         "tributary.seed",
@@ -374,98 +269,6 @@ const MEMORY: &[OptionSpec] = &[OptionSpec::new(
 .default("json")];
 
 fn anything(_: &Table, _: Uses) -> Parsed<()> {
-    Ok(())
-}
-
-fn check_kafka(table: &Table, uses: Uses) -> Parsed<()> {
-    let options = &table.options;
-    let place = |key: &str| {
-        options
-            .entries
-            .get(key)
-            .map_or(table.place, |entry| entry.place)
-    };
-    match (options.get("topic"), options.get("topic-pattern")) {
-        (None, None) => {
-            return Err(Refusal::new(
-                table.place,
-                format!("the table '{}' has no option 'topic'", table.name),
-            )
-            .hint("the connector 'kafka' needs 'topic', or 'topic-pattern' to read from"));
-        }
-        (Some(_), Some(_)) => {
-            return Err(Refusal::new(
-                place("topic-pattern"),
-                "'topic' and 'topic-pattern' exclude each other",
-            ));
-        }
-        _ => {}
-    }
-    if uses.written && options.list("topic").len() != 1 {
-        return Err(Refusal::new(
-            place("topic"),
-            format!(
-                "the table '{}' is written, so it needs exactly one topic",
-                table.name
-            ),
-        ));
-    }
-    for (mode, key, value) in [
-        (
-            "scan.startup.mode",
-            "scan.startup.timestamp-millis",
-            "timestamp",
-        ),
-        (
-            "scan.startup.mode",
-            "scan.startup.specific-offsets",
-            "specific-offsets",
-        ),
-        (
-            "scan.bounded.mode",
-            "scan.bounded.timestamp-millis",
-            "timestamp",
-        ),
-        (
-            "scan.bounded.mode",
-            "scan.bounded.specific-offsets",
-            "specific-offsets",
-        ),
-    ] {
-        match (
-            options.text(mode) == Some(value),
-            options.get(key).is_some(),
-        ) {
-            (true, false) => {
-                return Err(Refusal::new(
-                    place(mode),
-                    format!("'{mode}' = '{value}' needs '{key}'"),
-                ));
-            }
-            (false, true) => {
-                return Err(Refusal::new(
-                    place(key),
-                    format!("'{key}' needs '{mode}' = '{value}'"),
-                ));
-            }
-            _ => {}
-        }
-    }
-    for (one, other) in [("key.format", "key.fields"), ("key.fields", "key.format")] {
-        if options.get(one).is_some() && options.get(other).is_none() {
-            return Err(Refusal::new(place(one), format!("'{one}' needs '{other}'")));
-        }
-    }
-    let columns = || stored_columns(table);
-    for name in options.list("key.fields") {
-        if !columns().any(|column| column == name) {
-            return Err(Refusal::new(
-                place("key.fields"),
-                format!("there is no column '{name}' for the key"),
-            )
-            .hint(did_you_mean(&name, columns())));
-        }
-    }
     Ok(())
 }
 

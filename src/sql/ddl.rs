@@ -41,10 +41,16 @@ pub fn table(parser: &mut Parser, place: Place, names: &Names) -> Parsed<(Table,
     };
     refuse_derived(parser)?;
     let Elements {
-        columns,
+        mut columns,
         watermark,
         primary_key,
     } = elements;
+    for column in &mut columns {
+        let in_key = primary_key.iter().any(|key| key.value == column.name);
+        if let ColumnKind::Physical { not_null, .. } = &mut column.kind {
+            *not_null |= in_key;
+        }
+    }
     let table = Table {
         name: name.value,
         columns,

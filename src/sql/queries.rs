@@ -6,14 +6,15 @@
 //!   `datafusion.sql_parser.enable_ident_normalization = false`.
 //! - **Window table functions.** `FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' MINUTE [, offset])) [AS a]`, with
 //!   or without named arguments, with or without the outer `TABLE(..)`, is always
-//!   `TableFactor::TableFunction { expr: Expr::Function, alias }`. The function's name is one identifier, `TUMBLE` in upper case, and
-//!   its arguments are unnamed, `FunctionArg::Unnamed(FunctionArgExpr::Expr(..))`, three or four of them:
+//!   `TableFactor::TableFunction { expr: Expr::Function, alias }`. The function's name is one identifier, `TUMBLE`, `HOP` or `CUMULATE`, and
+//!   its arguments are unnamed, `FunctionArg::Unnamed(FunctionArgExpr::Expr(..))`:
 //!   0. the table, view or CTE: `Expr::Identifier` (from `TABLE t`);
 //!   1. the time column: `Expr::Function` named `DESCRIPTOR` with one unnamed argument, an `Expr::Identifier`;
-//!   2. the size: `Expr::Interval`;
-//!   3. the offset, where given: `Expr::Interval`.
+//!   2. of `HOP` and `CUMULATE` the slide or the step: `Expr::Interval`;
+//!   3. the size: `Expr::Interval`;
+//!   4. the offset, where given: `Expr::Interval`.
 //!
-//!   [`tumble`] takes this form apart: `tumble(&TableFactor) -> Option<Tumble { table, time, size_ms, offset_ms, alias }>`.
+//!   [`window`] takes this form apart.
 //! - **Intervals** are `Expr::Interval` with a quoted value and one unit and nothing else: `INTERVAL '1:30' MINUTE TO SECOND` has
 //!   become `INTERVAL '90' SECOND`, and `INTERVAL '1-2' YEAR TO MONTH` `INTERVAL '14' MONTH`.
 //! - **Types** in CAST, TRY_CAST and typed literals are `ast::DataType::Custom` that only
@@ -34,6 +35,7 @@ use super::allowed::Allowed;
 use super::intervals;
 use super::refusal::{Parsed, Refusal};
 use super::syntax::{Walk, is_word, read};
+use crate::plan::Window;
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName,
     ObjectNamePart, Query, TableAlias, TableFactor, VisitMut,
@@ -49,18 +51,17 @@ pub struct Read {
     pub relations: Vec<(String, Place)>,
 }
 
-/// A tumbling window as it stands in a FROM clause.
+/// A window as it stands in a FROM clause.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Tumble<'a> {
+pub struct WindowCall<'a> {
     pub table: &'a Ident,
     pub time: &'a Ident,
-    pub size_ms: i64,
-    pub offset_ms: i64,
+    pub window: Window,
     pub alias: Option<&'a TableAlias>,
 }
 
-/// Takes a tumbling window apart; nothing for any other member of a FROM clause.
-pub fn tumble(factor: &TableFactor) -> Option<Tumble<'_>> {
+/// Takes a window apart; nothing for any other member of a FROM clause.
+pub fn window(factor: &TableFactor) -> Option<WindowCall<'_>> {
     let TableFactor::TableFunction {
         expr: Expr::Function(function),
         alias,
@@ -72,8 +73,7 @@ pub fn tumble(factor: &TableFactor) -> Option<Tumble<'_>> {
     let [
         Expr::Identifier(table),
         Expr::Function(descriptor),
-        size,
-        rest @ ..,
+        lengths @ ..,
     ] = args.as_slice()
     else {
         return None;
@@ -81,16 +81,31 @@ pub fn tumble(factor: &TableFactor) -> Option<Tumble<'_>> {
     let [Expr::Identifier(time)] = positional(descriptor)?[..] else {
         return None;
     };
-    let offset_ms = match rest {
-        [offset] => intervals::milliseconds(offset)?,
-        _ => 0,
+    let lengths = lengths.iter().map(|length| intervals::milliseconds(length));
+    let lengths: Vec<i64> = lengths.collect::<Option<_>>()?;
+    let offset = |at: usize| lengths.get(at).copied().unwrap_or(0);
+    let name = function_name(&function.name)?;
+    let window = match (name.value.as_str(), lengths.as_slice()) {
+        ("TUMBLE", [size_ms, ..]) => Window::Tumble {
+            size_ms: *size_ms,
+            offset_ms: offset(1),
+        },
+        ("HOP", [slide_ms, size_ms, ..]) => Window::Hop {
+            slide_ms: *slide_ms,
+            size_ms: *size_ms,
+            offset_ms: offset(2),
+        },
+        ("CUMULATE", [step_ms, size_ms, ..]) => Window::Cumulate {
+            step_ms: *step_ms,
+            size_ms: *size_ms,
+            offset_ms: offset(2),
+        },
+        _ => return None,
     };
-    let size_ms = intervals::milliseconds(size)?;
-    Some(Tumble {
+    Some(WindowCall {
         table,
         time,
-        size_ms,
-        offset_ms,
+        window,
         alias: alias.as_ref(),
     })
 }
@@ -260,15 +275,26 @@ fn closing(tokens: &[&TokenWithSpan], open: usize) -> Option<usize> {
 
 /// Brings a window function into the form that this module promises, and gives the table that it reads.
 pub(super) fn normalise_window(function: &mut Function, place: Place) -> Parsed<(String, Place)> {
-    const FORM: &str = "write TABLE(TUMBLE(TABLE t, DESCRIPTOR(time), INTERVAL '1' MINUTE))";
-    let name = function_name(&function.name).map(|name| name.value.to_ascii_uppercase());
-    match name.as_deref() {
-        Some("TUMBLE") => {}
-        Some(other @ ("HOP" | "CUMULATE" | "SESSION")) => {
-            return Err(
-                Refusal::new(place, format!("{other} windows are not supported yet"))
-                    .hint("TUMBLE is"),
-            );
+    let written = function_name(&function.name).map(|name| name.value.to_ascii_uppercase());
+    let (name, form, known): (_, _, &[&str]) = match written.as_deref() {
+        Some("TUMBLE") => (
+            "TUMBLE",
+            "write TABLE(TUMBLE(TABLE t, DESCRIPTOR(time), INTERVAL '1' MINUTE))",
+            &["DATA", "TIMECOL", "SIZE", "OFFSET"],
+        ),
+        Some("HOP") => (
+            "HOP",
+            "write TABLE(HOP(TABLE t, DESCRIPTOR(time), INTERVAL '1' MINUTE, INTERVAL '5' MINUTE)), the slide before the size",
+            &["DATA", "TIMECOL", "SLIDE", "SIZE", "OFFSET"],
+        ),
+        Some("CUMULATE") => (
+            "CUMULATE",
+            "write TABLE(CUMULATE(TABLE t, DESCRIPTOR(time), INTERVAL '1' MINUTE, INTERVAL '1' HOUR)), the step before the size",
+            &["DATA", "TIMECOL", "STEP", "SIZE", "OFFSET"],
+        ),
+        Some("SESSION") => {
+            return Err(Refusal::new(place, "SESSION windows are not supported yet")
+                .hint("TUMBLE, HOP and CUMULATE are"));
         }
         Some("UNNEST") => {
             return Err(Refusal::new(place, "UNNEST is not supported yet"));
@@ -278,49 +304,45 @@ pub(super) fn normalise_window(function: &mut Function, place: Place) -> Parsed<
                 place,
                 format!("the table function {} is not supported", function.name),
             )
-            .hint(FORM));
+            .hint("write TABLE(TUMBLE(TABLE t, DESCRIPTOR(time), INTERVAL '1' MINUTE))"));
         }
-    }
-    let FunctionArguments::List(list) = &mut function.args else {
-        return Err(Refusal::new(place, "TUMBLE has no arguments").hint(FORM));
     };
-    let mut args: [Option<Expr>; 4] = Default::default();
+    let refuse = |what: String| Err(Refusal::new(place, format!("{name} {what}")).hint(form));
+    let FunctionArguments::List(list) = &mut function.args else {
+        return refuse("has no arguments".to_owned());
+    };
+    let mut args: Vec<Option<Expr>> = known.iter().map(|_| None).collect();
     for (position, arg) in std::mem::take(&mut list.args).into_iter().enumerate() {
         let (slot, arg) = match arg {
             FunctionArg::Unnamed(arg) => (Some(position), arg),
             FunctionArg::Named { name, arg, .. } => {
-                let known = ["DATA", "TIMECOL", "SIZE", "OFFSET"];
-                (
-                    known
-                        .iter()
-                        .position(|known| name.value.eq_ignore_ascii_case(known)),
-                    arg,
-                )
+                let is_it = |known: &&str| name.value.eq_ignore_ascii_case(known);
+                (known.iter().position(is_it), arg)
             }
             FunctionArg::ExprNamed { arg, .. } => (None, arg),
         };
         match (slot.and_then(|slot| args.get_mut(slot)), arg) {
             (Some(slot @ None), FunctionArgExpr::Expr(arg)) => *slot = Some(arg),
-            _ => {
-                return Err(
-                    Refusal::new(place, "TUMBLE has an argument that it does not know").hint(FORM),
-                );
-            }
+            _ => return refuse("has an argument that it does not know".to_owned()),
         }
     }
-    let [
-        Some(Expr::Prefixed { value, .. }),
-        Some(time),
-        Some(size),
-        offset,
-    ] = args
-    else {
-        return Err(
-            Refusal::new(place, "TUMBLE needs a table, a DESCRIPTOR and a size").hint(FORM),
-        );
+    let offset = args.pop().flatten();
+    let needed = args.into_iter().collect::<Option<Vec<_>>>();
+    let Some((Expr::Prefixed { value, .. }, time, lengths)) = needed.and_then(|args| {
+        let mut args = args.into_iter();
+        Some((args.next()?, args.next()?, args.collect::<Vec<_>>()))
+    }) else {
+        let lengths: Vec<String> = known[2..known.len() - 1]
+            .iter()
+            .map(|length| length.to_lowercase())
+            .collect();
+        return refuse(format!(
+            "needs a table, a DESCRIPTOR and a {}",
+            lengths.join(" and a ")
+        ));
     };
     let Expr::Identifier(table) = *value else {
-        return Err(Refusal::new(place, "TUMBLE reads a table").hint(FORM));
+        return refuse("reads a table".to_owned());
     };
     let is_descriptor = matches!(&time, Expr::Function(descriptor)
         if function_name(&descriptor.name).is_some_and(|name| name.value.eq_ignore_ascii_case("DESCRIPTOR"))
@@ -330,39 +352,65 @@ pub(super) fn normalise_window(function: &mut Function, place: Place) -> Parsed<
             place,
             "the time of a window is one column, DESCRIPTOR(column)",
         )
-        .hint(FORM));
+        .hint(form));
     }
-    let Some(size_ms) = intervals::milliseconds(&size).filter(|size| *size > 0) else {
-        return Err(Refusal::new(
-            place,
-            format!("the size of a window is an interval of a fixed length, not {size}"),
-        )
-        .hint("for example INTERVAL '1' MINUTE"));
-    };
-    if let Some(offset) = &offset
-        && intervals::milliseconds(offset).is_none_or(|offset| offset.abs() >= size_ms)
-    {
-        return Err(Refusal::new(
-            place,
-            format!("the offset of a window is an interval shorter than its size, not {offset}"),
-        ));
-    }
+    check_lengths(name, known, &lengths, offset.as_ref(), place)?;
     let place = table.span.into();
     let read = (table.value.clone(), place);
-    list.args = [
-        Some(Expr::Identifier(table)),
-        Some(time),
-        Some(size),
-        offset,
-    ]
-    .into_iter()
-    .flatten()
-    .map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg)))
-    .collect();
-    if let Some(ObjectNamePart::Identifier(name)) = function.name.0.first_mut() {
-        name.value = "TUMBLE".to_owned();
+    let all = [Expr::Identifier(table), time].into_iter();
+    list.args = all
+        .chain(lengths)
+        .chain(offset)
+        .map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg)))
+        .collect();
+    if let Some(ObjectNamePart::Identifier(plain)) = function.name.0.first_mut() {
+        plain.value = name.to_owned();
     }
     Ok(read)
+}
+
+/// The lengths of a window: the size last, and the slide or step before it, of which the size is a multiple.
+fn check_lengths(
+    name: &str,
+    known: &[&str],
+    lengths: &[Expr],
+    offset: Option<&Expr>,
+    place: Place,
+) -> Parsed<()> {
+    let mut millis = Vec::with_capacity(lengths.len());
+    for (length, what) in lengths.iter().zip(&known[2..]) {
+        let Some(found) = intervals::milliseconds(length).filter(|length| *length > 0) else {
+            let what = what.to_lowercase();
+            return Err(Refusal::new(
+                place,
+                format!("the {what} of a window is an interval of a fixed length, not {length}"),
+            )
+            .hint("for example INTERVAL '1' MINUTE"));
+        };
+        millis.push(found);
+    }
+    if let [step, size] = millis[..]
+        && size % step != 0
+    {
+        let what = known[2].to_lowercase();
+        return Err(Refusal::new(
+            place,
+            format!("the size of {name} must be a multiple of its {what}"),
+        )
+        .hint(format!("the {what} stands before the size")));
+    }
+    let size = millis.last().copied().unwrap_or(0);
+    match offset {
+        Some(offset) if intervals::milliseconds(offset).is_none_or(|ms| ms.abs() >= size) => {
+            Err(Refusal::new(
+                place,
+                format!(
+                    "the offset of a window is an interval shorter than its size, not {offset}"
+                ),
+            ))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A function's plain name.

@@ -26,7 +26,7 @@ pub use fault::{explain, is_missing};
 pub use flaky::{Effect, Flaky};
 pub use local::DurableLocal;
 pub use parquet::{ParquetObject, unreadable};
-pub use retrying::Retrying;
+pub use retrying::{Retrying, Voice};
 #[cfg(test)]
 pub(crate) use suite::s3 as test_place;
 

@@ -7,6 +7,7 @@
 
 mod case;
 mod compare;
+mod held;
 mod runner;
 mod world;
 

@@ -1,13 +1,11 @@
 //! The world of one execution: queues for sources and sinks, a clock that stands still, and processes that die.
 
-use super::compare::canonical;
 use crate::catalog::definition::Registered;
 use crate::catalog::keeper::{self, Duties, Keeper, Tools};
 use crate::catalog::memory::MemoryCatalog;
 use crate::catalog::{Catalog, CrawlerSpec, Definition};
 use crate::cli::{DEAD_LETTERS, Job};
 use crate::clock::{Clock, ManualClock};
-use crate::decode::dead_letters::rows_as_json;
 use crate::epoch::{self, Claim, Coordinator, EpochStore, Mode, NoHook, Owner};
 use crate::error::{Error, Result};
 use crate::plan::Scan;
@@ -124,9 +122,11 @@ impl World {
             owner: String::new(),
             lane: 0,
             stores,
+            checkpoints: String::new(),
             runtime: runtime.handle().clone(),
             clock: shared,
             uploads: Uploads::with_limit(MEMORY),
+            limits: sink::RecordLimits::default(),
             memory: sink::memory::MemoryTables::default(),
         };
         let read = job.graph.nodes.iter().filter_map(|node| match &node.op {
@@ -345,12 +345,11 @@ impl World {
         let mut tables = BTreeMap::new();
         let mut dead_letters = Vec::new();
         for table in &self.job.tables {
-            let mut rows = Vec::new();
+            let mut rows = super::held::Held::of(&self.job.graph, &table.name);
             for batch in seen.rows(&table.name) {
-                for row in rows_as_json(&batch)? {
-                    rows.push(canonical(&String::from_utf8_lossy(&row))?);
-                }
+                rows.take(&batch)?;
             }
+            let mut rows = rows.finish()?;
             rows.sort();
             let marks = seen.marks(&table.name).into_iter();
             success_files

@@ -220,16 +220,20 @@ impl Engine {
 
     pub fn send(&mut self, input: usize, rows: &[Row], size: usize) {
         for rows in rows.chunks(size) {
-            let keys = operator::exchange_keys(&self.node.op, input).unwrap();
-            let shares = keys::partition(batch(rows), keys, self.lanes.len()).unwrap();
-            let mut out = Output::default();
-            for (lane, share) in self.lanes.iter_mut().zip(shares) {
-                if let Some(share) = share {
-                    lane.on_batch(input, share, &mut out).unwrap();
-                }
-            }
-            self.collect(out);
+            self.send_batch(input, batch(rows));
         }
+    }
+
+    pub fn send_batch(&mut self, input: usize, batch: RecordBatch) {
+        let keys = operator::exchange_keys(&self.node.op, input).unwrap();
+        let shares = keys::partition(batch, keys, self.lanes.len()).unwrap();
+        let mut out = Output::default();
+        for (lane, share) in self.lanes.iter_mut().zip(shares) {
+            if let Some(share) = share {
+                lane.on_batch(input, share, &mut out).unwrap();
+            }
+        }
+        self.collect(out);
     }
 
     pub fn watermark(&mut self, progress: &[Progress]) {

@@ -12,7 +12,7 @@ use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use std::sync::Arc;
 
 /// An aggregate with the expressions that feed it.
-pub(super) struct Compiled {
+pub(in crate::operator) struct Compiled {
     pub function: Arc<AggregateFunctionExpr>,
     /// The types of its state's columns.
     pub state: Vec<DataType>,
@@ -22,7 +22,7 @@ pub(super) struct Compiled {
 }
 
 /// What one aggregate reads of a batch.
-pub(super) struct Feed {
+pub(in crate::operator) struct Feed {
     pub arguments: Vec<ArrayRef>,
     pub filter: Option<BooleanArray>,
 }

@@ -16,7 +16,7 @@ pub(super) const PAGE: usize = 4096;
 /// Marks the end of a chain of keys with one hash.
 const NONE: u32 = u32::MAX;
 
-pub(super) struct Groups {
+pub(in crate::operator) struct Groups {
     keys: KeyRows,
     /// The newest group with a hash; `older` leads to the others.
     newest: ByHash<u32>,
@@ -119,6 +119,16 @@ impl Groups {
     /// The key columns, a row for each group, in the order of [`Groups::state`].
     pub fn keys(&self, encoder: &KeyEncoder) -> Result<Vec<ArrayRef>> {
         encoder.decode(&self.keys, 0..self.keys.len())
+    }
+
+    /// The results, a row for each group, in the order of [`Groups::state`]. The groups hold nothing afterwards.
+    pub fn results(mut self) -> Result<Vec<ArrayRef>> {
+        self.refill()?;
+        let results = self
+            .accumulators
+            .iter_mut()
+            .map(|held| Ok(held.evaluate(EmitTo::All)?));
+        results.collect()
     }
 
     /// The end of the window: key columns and results, in the order of the keys.

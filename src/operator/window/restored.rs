@@ -105,8 +105,8 @@ impl Trial {
         })
     }
 
-    fn windows(&self) -> TumbleWindows {
-        TumbleWindows::new(
+    fn windows(&self) -> Windows {
+        Windows::new(
             &self.spec,
             self.output.clone(),
             std::slice::from_ref(&self.schema),

@@ -4,7 +4,7 @@
 //! because they mean nothing in this program, or refused with the name to use instead. What neither knows is refused.
 
 use crate::error::{Error, Result};
-use crate::sql::Table;
+use crate::sql::Options;
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 
@@ -16,6 +16,9 @@ const RENAMED: &[(&str, &str)] = &[
     ("send.buffer.bytes", "socket.send.buffer.bytes"),
     ("request.timeout.ms", "socket.timeout.ms"),
     ("sasl.mechanisms", "sasl.mechanism"),
+    ("compression.gzip.level", "compression.level"),
+    ("compression.lz4.level", "compression.level"),
+    ("compression.zstd.level", "compression.level"),
     ("max.request.size", "message.max.bytes"),
 ];
 
@@ -31,9 +34,12 @@ const PASSED_OVER: &[&str] = &[
     "group.instance.id",
     "key.deserializer",
     "key.serializer",
+    "max.block.ms",
     "max.poll.records",
     "metric.reporters",
     "partition.assignment.strategy",
+    "partitioner.adaptive.partitioning.enable",
+    "partitioner.availability.timeout.ms",
     "partition.discovery.interval.ms",
     "register.consumer.metrics",
     "register.producer.metrics",
@@ -47,6 +53,15 @@ const REFUSED: &[(&str, &str)] = &[
     (
         "interceptor.classes",
         "Java classes cannot be loaded; leave it out",
+    ),
+    ("partitioner.class", "use 'sink.partitioner'"),
+    (
+        "partitioner.ignore.keys",
+        "use 'sink.partitioner' = 'round-robin', and no key",
+    ),
+    (
+        "transactional.id",
+        "it is made of 'sink.transactional-id-prefix', the job's name and the table's",
     ),
     (
         "sasl.client.callback.handler.class",
@@ -79,10 +94,9 @@ const REFUSED: &[(&str, &str)] = &[
 ];
 
 /// The client configuration that a table's `properties.*` describe, for a source or a sink.
-pub fn client_config(table: &Table) -> Result<ClientConfig> {
+pub fn client_config(table: &str, options: &Options) -> Result<ClientConfig> {
     let mut config = ClientConfig::new();
-    let java: Vec<(&str, &str)> = table
-        .options
+    let java: Vec<(&str, &str)> = options
         .entries
         .iter()
         .filter_map(|(key, entry)| Some((key.strip_prefix("properties.")?, entry.value.as_str())))
@@ -107,6 +121,16 @@ pub fn client_config(table: &Table) -> Result<ClientConfig> {
             continue;
         }
         match key {
+            // Java counts bytes here.
+            "buffer.memory" => {
+                let bytes: u64 = value
+                    .parse()
+                    .map_err(|_| refusal(table, key, "needs a number of bytes"))?;
+                config.set(
+                    "queue.buffering.max.kbytes",
+                    (bytes / 1024).max(1).to_string(),
+                );
+            }
             "sasl.jaas.config" => login(table, value, given("sasl.mechanism"), &mut config)?,
             "ssl.endpoint.identification.algorithm" if value.is_empty() => {
                 config.set(key, "none");
@@ -122,16 +146,14 @@ pub fn client_config(table: &Table) -> Result<ClientConfig> {
     }
     config.create_native_config().map_err(|error| match error {
         KafkaError::ClientConfig(_, what, key, _) => refusal(table, &key, what.trim()),
-        other => {
-            Error::job(format!("table '{}': its Kafka properties", table.name)).caused_by(other)
-        }
+        other => Error::job(format!("table '{table}': its Kafka properties")).caused_by(other),
     })?;
     Ok(config)
 }
 
 /// User and password out of a line for Java's login modules.
 fn login(
-    table: &Table,
+    table: &str,
     jaas: &str,
     mechanism: Option<&str>,
     config: &mut ClientConfig,
@@ -187,7 +209,7 @@ fn jaas_value(jaas: &str, name: &str) -> Option<String> {
 
 /// Java keeps keys and certificates in stores; OpenSSL reads PEM, and PKCS#12 for the client's own key.
 fn store<'a>(
-    table: &Table,
+    table: &str,
     key: &str,
     value: &str,
     given: &impl Fn(&str) -> Option<&'a str>,
@@ -222,10 +244,9 @@ fn store<'a>(
 }
 
 /// Names the option and not its value, which may be a password.
-fn refusal(table: &Table, key: &str, what: &str) -> Error {
+fn refusal(table: &str, key: &str, what: &str) -> Error {
     Error::job(format!(
-        "table '{}', option 'properties.{key}': {what}",
-        table.name
+        "table '{table}', option 'properties.{key}': {what}"
     ))
 }
 
@@ -243,7 +264,8 @@ mod tests {
         let named: Vec<(String, &str)> = named.collect();
         let mut options = vec![("properties.bootstrap.servers", "127.0.0.1:1")];
         options.extend(named.iter().map(|(key, value)| (key.as_str(), *value)));
-        client_config(&suite::scan("t", Arc::new(Schema::empty()), &options).table)
+        let table = suite::scan("t", Arc::new(Schema::empty()), &options).table;
+        client_config(&table.name, &table.options)
     }
 
     #[test]
@@ -265,6 +287,24 @@ mod tests {
                 "read_uncommitted",
                 "isolation.level",
                 "read_uncommitted",
+            ),
+            ("max.request.size", "5000", "message.max.bytes", "5000"),
+            ("compression.type", "lz4", "compression.type", "lz4"),
+            (
+                "buffer.memory",
+                "1048576",
+                "queue.buffering.max.kbytes",
+                "1024",
+            ),
+            ("retries", "5", "retries", "5"),
+            ("acks", "all", "acks", "all"),
+            ("batch.size", "32768", "batch.size", "32768"),
+            ("linger.ms", "20", "linger.ms", "20"),
+            (
+                "delivery.timeout.ms",
+                "60000",
+                "delivery.timeout.ms",
+                "60000",
             ),
         ];
         for (java, value, name, expected) in cases {
@@ -305,6 +345,12 @@ mod tests {
                 "username",
             ),
             ("fetch.min.bytes", "secret", "'properties.fetch.min.bytes'"),
+            ("partitioner.class", "com.x.Secret", "'sink.partitioner'"),
+            (
+                "transactional.id",
+                "secret",
+                "'sink.transactional-id-prefix'",
+            ),
         ];
         for (key, value, expected) in cases {
             let error = config(&[(key, value)]).unwrap_err();

@@ -75,7 +75,7 @@ struct Live {
 impl KafkaSource {
     pub fn new(scan: &Scan, context: &SourceContext) -> Result<Self> {
         let table = &scan.table;
-        let mut config = client_config(table)?;
+        let mut config = client_config(&table.name, &table.options)?;
         let options = ScanOptions::of(table, context.bounded, context.share.clone())?;
         // librdkafka keeps assigned partitions under a group's name, also where nothing is ever committed.
         for (key, value) in [

@@ -193,8 +193,10 @@ fn call(function: &Function, in_window: bool) -> Parsed<()> {
             "windows stand in FROM: FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(time), INTERVAL '1' MINUTE)) GROUP BY window_start, window_end",
         );
     }
-    if function.over.is_some() {
-        return refuse("OVER is not supported yet", "");
+    match &function.over {
+        None => {}
+        Some(over) if word == "ROW_NUMBER" => row_number(function, over)?,
+        Some(_) => return refuse("OVER is not supported yet", ""),
     }
     if !function.within_group.is_empty() || function.null_treatment.is_some() {
         return refuse(
@@ -229,6 +231,26 @@ fn call(function: &Function, in_window: bool) -> Parsed<()> {
         }
     }
     Ok(())
+}
+
+/// Refuses what the OVER of ROW_NUMBER cannot be.
+fn row_number(function: &Function, over: &WindowType) -> Parsed<()> {
+    const FORM: &str = "write ROW_NUMBER() OVER (PARTITION BY a ORDER BY b)";
+    let refuse = |message: &str| Err(Refusal::new(function.name.span(), message).hint(FORM));
+    let WindowType::WindowSpec(spec) = over else {
+        return refuse("a named WINDOW is not supported");
+    };
+    if spec.window_name.is_some() || spec.window_frame.is_some() {
+        return refuse("ROW_NUMBER has no frame");
+    }
+    if spec.order_by.is_empty() {
+        return refuse("ROW_NUMBER() needs an ORDER BY in its OVER");
+    }
+    match spec.order_by.iter().find(|by| by.with_fill.is_some()) {
+        Some(by) => Err(Refusal::new(by.expr.span(), "WITH FILL is not supported")),
+        None if function.filter.is_some() => refuse("ROW_NUMBER has no FILTER"),
+        None => Ok(()),
+    }
 }
 
 /// The beginning of an expression, for a message.

@@ -18,6 +18,7 @@ mod java_regex;
 mod math;
 mod pattern;
 mod regex;
+mod row_number;
 mod text;
 mod time;
 mod time_text;
@@ -31,6 +32,7 @@ pub use choices::{Choices, choices};
 pub use conditional::not_null;
 pub use fields::{field, is_field};
 pub(crate) use pattern::Pattern;
+pub use row_number::{ROW_NUMBER, row_number};
 pub use windows::{Bound, WindowBound, window_bound};
 
 pub use crate::sql::types::flink_name as type_name;

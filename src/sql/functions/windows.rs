@@ -1,6 +1,6 @@
 //! The bounds of a row's window.
 //!
-//! `TUMBLE` becomes three columns, `window_start`, `window_end` and `window_time`, made by this function. The planner
+//! `TUMBLE` (and `HOP` and `CUMULATE`, where an aggregation follows) becomes three columns, `window_start`, `window_end` and `window_time`, made by this function. The planner
 //! knows them again by it: a GROUP BY over them is a window aggregation.
 
 use crate::plan::{Window, tumble_start};
@@ -56,8 +56,7 @@ impl Eq for WindowBound {}
 
 impl Hash for WindowBound {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let Window::Tumble { size_ms, offset_ms } = self.window;
-        (size_ms, offset_ms, self.bound).hash(state);
+        (self.window, self.bound).hash(state);
     }
 }
 
@@ -89,7 +88,9 @@ impl ScalarUDFImpl for WindowBound {
         let Some(times) = times.as_primitive_opt::<TimestampMillisecondType>() else {
             return exec_err!("a window needs a TIMESTAMP(3)");
         };
-        let Window::Tumble { size_ms, offset_ms } = self.window;
+        let Window::Tumble { size_ms, offset_ms } = self.window else {
+            return exec_err!("a moment is in several windows of HOP and CUMULATE");
+        };
         let bounds = times.unary::<_, TimestampMillisecondType>(|at| {
             let start = tumble_start(EventTime(at), size_ms, offset_ms).0;
             match self.bound {

@@ -3,8 +3,9 @@
 mod options;
 mod refusals;
 
-use super::queries::{self, Tumble};
+use super::queries::{self, WindowCall};
 use super::*;
+use crate::plan::Window;
 use datafusion::sql::sqlparser::ast::{Expr, Query, SetExpr, Spanned, TableFactor};
 use proptest::prelude::*;
 
@@ -39,9 +40,9 @@ fn the_emergency_job_is_read_whole() {
     let text = include_str!("../../../jobs/emergency.sql");
     let script = parse("jobs/emergency.sql", text, &|_| None).unwrap();
     assert_eq!(script.settings.len(), 6);
-    assert_eq!(script.tables.len(), 7);
-    assert_eq!(script.views.len(), 2);
-    assert_eq!(script.inserts.len(), 5);
+    assert_eq!(script.tables.len(), 8);
+    assert_eq!(script.views.len(), 3);
+    assert_eq!(script.inserts.len(), 6);
     assert!(script.warnings.is_empty());
     let readings = &script.tables[0];
     assert_eq!(readings.name, "patient_readings");
@@ -57,7 +58,7 @@ fn the_emergency_job_is_read_whole() {
         readings.options.text("json.timestamp-format.standard"),
         Some("ISO-8601")
     );
-    let responses = &script.inserts[4];
+    let responses = &script.views[2];
     assert!(
         responses
             .query
@@ -203,20 +204,18 @@ fn windows_take_one_form() {
         ))
         .unwrap();
         let factor = &select(&script.inserts[0].query).from[0].relation;
-        let Some(Tumble {
+        let Some(WindowCall {
             table,
             time,
-            size_ms,
-            offset_ms: offset,
+            window,
             alias: given,
-        }) = queries::tumble(factor)
+        }) = queries::window(factor)
         else {
             panic!("{factor}");
         };
-        assert_eq!(
-            (table.value.as_str(), time.value.as_str(), size_ms, offset),
-            ("src", "ts", 90_000, offset_ms)
-        );
+        let size_ms = 90_000;
+        assert_eq!(window, Window::Tumble { size_ms, offset_ms });
+        assert_eq!((table.value.as_str(), time.value.as_str()), ("src", "ts"));
         assert_eq!(given.map(|alias| alias.name.value.as_str()), alias);
         let TableFactor::TableFunction {
             expr: Expr::Function(function),
@@ -226,6 +225,37 @@ fn windows_take_one_form() {
             panic!()
         };
         assert_eq!(function.name.to_string(), "TUMBLE");
+    }
+}
+
+#[test]
+fn windows_that_overlap_say_their_slide_first() {
+    let (size_ms, step_ms, slide_ms) = (90_000, 30_000, 30_000);
+    for (from, wanted) in [
+        (
+            "HOP(TABLE src, DESCRIPTOR(ts), INTERVAL '30' SECOND, INTERVAL '90' SECOND, INTERVAL '5' SECOND)",
+            Window::Hop {
+                slide_ms,
+                size_ms,
+                offset_ms: 5_000,
+            },
+        ),
+        (
+            "TABLE(cumulate(SIZE => INTERVAL '90' SECOND, DATA => TABLE src, TIMECOL => DESCRIPTOR(ts), STEP => INTERVAL '30' SECOND))",
+            Window::Cumulate {
+                step_ms,
+                size_ms,
+                offset_ms: 0,
+            },
+        ),
+    ] {
+        let script = parse_job(&format!(
+            "{TABLES}INSERT INTO sink (a) SELECT COUNT(*) FROM {from} GROUP BY window_start, window_end"
+        ))
+        .unwrap();
+        let factor = &select(&script.inserts[0].query).from[0].relation;
+        let found = queries::window(factor).map(|call| call.window);
+        assert_eq!(found, Some(wanted));
     }
 }
 

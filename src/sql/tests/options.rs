@@ -78,6 +78,20 @@ fn options_that_are_refused() {
             "'a'",
         ),
         (
+            format!(
+                "{kafka},\n'key.format' = 'raw', 'key.fields' = 'a', 'key.fields-prefix' = 'k_'"
+            ),
+            "5:43: 'key.fields-prefix' needs 'value.fields-include' = 'EXCEPT_KEY'",
+            "",
+        ),
+        (
+            format!(
+                "{kafka},\n'value.fields-include' = 'EXCEPT_KEY', 'key.format' = 'raw', 'key.fields' = 'a', 'key.fields-prefix' = 'k_'"
+            ),
+            "5:82: the key's column 'a' does not begin with 'k_'",
+            "",
+        ),
+        (
             format!("{kafka},\n'scan.watermark.emit.strategy' = 'on-periodic'"),
             "5:1: 'scan.watermark.emit.strategy' can only be 'on-event'",
             "timer",

@@ -332,7 +332,7 @@ fn queries_that_are_refused() {
             "join",
         ),
         (
-            "SELECT a, ROW_NUMBER() OVER (PARTITION BY b ORDER BY ts) FROM src",
+            "SELECT a, SUM(a) OVER (PARTITION BY b ORDER BY ts) FROM src",
             "3:28: OVER is not supported yet",
             "",
         ),
@@ -377,8 +377,8 @@ fn queries_that_are_refused() {
             "ON a.id = b.id",
         ),
         (
-            "SELECT a, b FROM TABLE(HOP(TABLE src, DESCRIPTOR(ts), INTERVAL '1' MINUTE, INTERVAL '2' MINUTE))",
-            "3:41: HOP windows are not supported yet",
+            "SELECT a, b FROM TABLE(SESSION(TABLE src, DESCRIPTOR(ts), INTERVAL '1' MINUTE))",
+            "3:41: SESSION windows are not supported yet",
             "TUMBLE",
         ),
         (

@@ -39,6 +39,8 @@ fn table() -> TableSpec {
             Field::new("dt", DataType::Utf8, true),
         ])),
         partitioned_by: vec!["dt".into()],
+        primary_key: vec![],
+        metadata: Default::default(),
         options: TableOptions::default(),
         ..TableSpec::unknown("t")
     }

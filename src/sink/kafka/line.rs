@@ -1,0 +1,374 @@
+//! A line to the cluster: a producer, and a reader of marks. After any failure it is given up, and the next one begins anew.
+
+use super::super::rows::{Mark, Share};
+use super::fault::{self, explain};
+use super::options::{Partitioner, Settings};
+use super::records::Stored;
+use crate::error::{Error, Result};
+use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long one answer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a broker gets to make a topic that it creates by itself, in steps.
+const CREATION_STEPS: usize = 20;
+const CREATION_STEP: Duration = Duration::from_millis(250);
+/// How long records may be under way without one of them arriving.
+const STALLED: Duration = Duration::from_secs(30);
+
+/// The headers of every record that is delivered exactly once: whose it is, and of which epoch.
+pub const JOB_HEADER: &str = "tributary.job";
+pub const EPOCH_HEADER: &str = "tributary.epoch";
+
+/// What a client says of itself, and what became of records.
+#[derive(Default)]
+pub struct Ear {
+    /// The last trouble of the connection.
+    reason: Mutex<String>,
+    /// The first record that did not arrive.
+    failed: Mutex<Option<KafkaError>>,
+    arrived: AtomicU64,
+    /// Behind the last record that went to partition 0.
+    end: AtomicI64,
+}
+
+impl Ear {
+    pub fn reason(&self) -> String {
+        lock(&self.reason).clone()
+    }
+}
+
+impl ClientContext for Ear {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(target: "librdkafka", ?level, facility, "{message}");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "librdkafka", "{error}: {reason}");
+        // That all brokers are down says less than why the last one is.
+        let mut last = lock(&self.reason);
+        if error.rdkafka_error_code() != Some(Code::AllBrokersDown) || last.is_empty() {
+            *last = reason.to_string();
+        }
+    }
+}
+
+impl ConsumerContext for Ear {}
+
+impl ProducerContext for Ear {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        match result {
+            Ok(record) => {
+                self.arrived.fetch_add(1, Ordering::Relaxed);
+                if record.partition() == 0 {
+                    self.end.fetch_max(record.offset() + 1, Ordering::Relaxed);
+                }
+            }
+            Err((error, _)) => {
+                lock(&self.failed).get_or_insert(error.clone());
+            }
+        }
+    }
+}
+
+pub type Reader = BaseConsumer<Ear>;
+
+pub struct Line {
+    settings: Arc<Settings>,
+    producer: BaseProducer<Ear>,
+    /// Only where there are transactions.
+    pub reader: Option<Reader>,
+    partitions: i32,
+    sent: AtomicU64,
+}
+
+impl Line {
+    /// Opens a line, which ends all older ones of the same identity; says which mark there is.
+    pub fn open(settings: Arc<Settings>) -> Result<(Line, Option<Mark>)> {
+        let producer: BaseProducer<Ear> = settings
+            .producer()
+            .create_with_context(Ear::default())
+            .map_err(|error| settings.client_failed(error))?;
+        let partitions = partitions(&settings, &producer)?;
+        let mut line = Line {
+            settings,
+            producer,
+            reader: None,
+            partitions,
+            sent: AtomicU64::new(0),
+        };
+        if !line.settings.is_exact() {
+            return Ok((line, None));
+        }
+        line.producer
+            .init_transactions(PATIENCE * 3)
+            .map_err(|error| line.failed("beginning transactions", error))?;
+        let reader: Reader = line
+            .settings
+            .reader()
+            .create_with_context(Ear::default())
+            .map_err(|error| line.settings.client_failed(error))?;
+        let mark = read_mark(&line.settings, &reader)?;
+        line.reader = Some(reader);
+        let mark = mark.map(|(mark, end)| {
+            line.producer.context().end.store(end, Ordering::Relaxed);
+            mark
+        });
+        Ok((line, mark))
+    }
+
+    /// The largest batch of records that the topic takes, as far as that can be found out.
+    pub fn topic_limit(&self, runtime: &tokio::runtime::Handle) -> Option<usize> {
+        let config = self.settings.reader();
+        let admin: AdminClient<Ear> = config.create_with_context(Ear::default()).ok()?;
+        let options = AdminOptions::new().request_timeout(Some(PATIENCE));
+        let topic = [ResourceSpecifier::Topic(&self.settings.topic)];
+        let found = runtime.block_on(admin.describe_configs(&topic, &options));
+        let found = found.ok()?.into_iter().next()?.ok()?;
+        found.get("max.message.bytes")?.value.as_ref()?.parse().ok()
+    }
+
+    pub fn begin(&self) -> Result<()> {
+        if !self.settings.is_exact() {
+            return Ok(());
+        }
+        let begun = self.producer.begin_transaction();
+        begun.map_err(|error| self.failed("beginning a transaction", error))
+    }
+
+    /// Sends records on their way.
+    pub fn send(&self, share: &Share, mark: &Mark) -> Result<()> {
+        let mark = mark.to_string();
+        for batch in &share.rows {
+            let stored = Stored::of(batch)?;
+            for row in 0..batch.num_rows() {
+                let mut record = BaseRecord::<[u8], [u8]>::to(&self.settings.topic);
+                record.key = stored.key(row);
+                record.payload = stored.value(row);
+                record.timestamp = stored.time(row);
+                record.partition = self.partition(share.lane);
+                record.headers = self.headers(&stored, row, &mark);
+                self.send_one(record)?;
+            }
+            self.check()?;
+        }
+        Ok(())
+    }
+
+    fn send_one(&self, record: BaseRecord<'_, [u8], [u8]>) -> Result<()> {
+        let mut record = record;
+        let mut progress = Progress::new(self);
+        loop {
+            match self.producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(Code::QueueFull), back)) => {
+                    record = back;
+                    self.producer.poll(Duration::from_millis(100));
+                    self.check()?;
+                    progress.check(self)?;
+                }
+                Err((error, _)) => return Err(self.failed("sending a record", error)),
+            }
+        }
+    }
+
+    fn partition(&self, lane: usize) -> Option<i32> {
+        let chosen = match self.settings.partitioner {
+            Partitioner::Default => return None,
+            Partitioner::Fixed => lane as u64,
+            Partitioner::RoundRobin => self.sent.fetch_add(1, Ordering::Relaxed),
+        };
+        i32::try_from(chosen % u64::from(self.partitions.unsigned_abs().max(1))).ok()
+    }
+
+    fn headers(&self, stored: &Stored<'_>, row: usize, mark: &str) -> Option<OwnedHeaders> {
+        let own = stored.headers(row);
+        if own.is_empty() && !self.settings.is_exact() {
+            return None;
+        }
+        let mut headers = OwnedHeaders::new_with_capacity(own.len() + 2);
+        for (key, value) in own {
+            headers = headers.insert(Header { key, value });
+        }
+        if self.settings.is_exact() {
+            let ours = [
+                (JOB_HEADER, self.settings.identity.as_str()),
+                (EPOCH_HEADER, mark),
+            ];
+            for (key, value) in ours {
+                let value = Some(value);
+                headers = headers.insert(Header { key, value });
+            }
+        }
+        Some(headers)
+    }
+
+    /// Waits until all records have arrived, and commits them together with the mark.
+    pub fn finish(&self, mark: &Mark) -> Result<()> {
+        let mut progress = Progress::new(self);
+        while self.producer.in_flight_count() > 0 {
+            // That not all is there yet is no failure.
+            let _ = self.producer.flush(Duration::from_secs(1));
+            self.check()?;
+            progress.check(self)?;
+        }
+        self.check()?;
+        let Some(reader) = &self.reader else {
+            return Ok(());
+        };
+        let group = reader
+            .group_metadata()
+            .ok_or_else(|| Error::bug("a Kafka client with a group has no group"))?;
+        let mut offsets = TopicPartitionList::new();
+        let end = self.producer.context().end.load(Ordering::Relaxed);
+        let committing = |error| self.failed("committing a transaction", error);
+        let mut entry = offsets.add_partition(&self.settings.topic, 0);
+        entry.set_offset(Offset::Offset(end)).map_err(committing)?;
+        entry.set_metadata(mark.to_string());
+        self.producer
+            .send_offsets_to_transaction(&offsets, &group, STALLED)
+            .map_err(committing)?;
+        self.producer
+            .commit_transaction(STALLED)
+            .map_err(committing)
+    }
+
+    /// Fails when a record did not arrive.
+    fn check(&self) -> Result<()> {
+        self.producer.poll(Duration::ZERO);
+        let failed = lock(&self.producer.context().failed).take();
+        match failed {
+            None => Ok(()),
+            Some(error) => Err(self.failed("sending records", error)),
+        }
+    }
+
+    fn failed(&self, doing: &str, error: KafkaError) -> Error {
+        // A client that has given up says so to every call, and by itself why.
+        let error = match (fault::code(&error), self.producer.client().fatal_error()) {
+            (Some(Code::Fatal), Some((code, _))) => KafkaError::Global(code),
+            _ => error,
+        };
+        if fault::is_fenced(&error) {
+            let place = self.settings.place();
+            return Error::fenced(format!(
+                "{place}: another producer uses the transactional id '{}': a second instance, or another job of the same name; give \
+                 each a 'sink.transactional-id-prefix' of its own",
+                self.settings.identity
+            ))
+            .caused_by(error);
+        }
+        let reason = self.producer.context().reason();
+        explain(&self.settings, doing, error, &reason)
+    }
+}
+
+/// Gives up where nothing arrives for long: a broker that is away must not hide behind a queue.
+struct Progress {
+    arrived: u64,
+    since: Instant,
+}
+
+impl Progress {
+    fn new(line: &Line) -> Progress {
+        Progress {
+            arrived: line.producer.context().arrived.load(Ordering::Relaxed),
+            since: Instant::now(),
+        }
+    }
+
+    fn check(&mut self, line: &Line) -> Result<()> {
+        let arrived = line.producer.context().arrived.load(Ordering::Relaxed);
+        if arrived > self.arrived {
+            *self = Progress::new(line);
+        } else if self.since.elapsed() > STALLED {
+            let timed_out = KafkaError::MessageProduction(Code::MessageTimedOut);
+            return Err(line.failed("sending records", timed_out));
+        }
+        Ok(())
+    }
+}
+
+/// How many partitions the topic has. A broker that makes topics by itself may do so when it is asked for one.
+fn partitions(settings: &Settings, producer: &BaseProducer<Ear>) -> Result<i32> {
+    let failed = |error| {
+        let reason = producer.context().reason();
+        explain(settings, "asking for the topic", error, &reason)
+    };
+    for step in 0..CREATION_STEPS {
+        if step > 0 {
+            std::thread::sleep(CREATION_STEP);
+        }
+        let metadata = producer
+            .client()
+            .fetch_metadata(Some(&settings.topic), PATIENCE)
+            .map_err(failed)?;
+        let Some(topic) = metadata.topics().first() else {
+            continue;
+        };
+        match topic.error().map(Code::from) {
+            None if !topic.partitions().is_empty() => {
+                return Ok(i32::try_from(topic.partitions().len()).unwrap_or(i32::MAX));
+            }
+            None
+            | Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::LeaderNotAvailable) =>
+                {}
+            Some(code) => return Err(failed(KafkaError::MetadataFetch(code))),
+        }
+    }
+    let place = settings.place();
+    let missing = fault::missing(&settings.topic);
+    Err(Error::job(format!("{place}: {missing}")))
+}
+
+/// The mark in the group of the table's own.
+fn read_mark(settings: &Settings, reader: &Reader) -> Result<Option<(Mark, i64)>> {
+    let failed = |error| {
+        let reason = reader.context().reason();
+        explain(
+            settings,
+            "reading the mark of what was delivered",
+            error,
+            &reason,
+        )
+    };
+    let mut asked = TopicPartitionList::new();
+    asked.add_partition(&settings.topic, 0);
+    let found = reader.committed_offsets(asked, PATIENCE).map_err(failed)?;
+    let Some(entry) = found.find_partition(&settings.topic, 0) else {
+        return Ok(None);
+    };
+    entry
+        .error()
+        .map_err(|error| match error.rdkafka_error_code() {
+            Some(code) => failed(KafkaError::OffsetFetch(code)),
+            None => failed(error),
+        })?;
+    let Offset::Offset(offset) = entry.offset() else {
+        return Ok(None);
+    };
+    match Mark::parse(entry.metadata()) {
+        Some(mark) => Ok(Some((mark, offset))),
+        None => Err(Error::job(format!(
+            "{}: group '{}' keeps something else than the mark of what was delivered ('{}'); give the table a \
+             'sink.transactional-id-prefix' that nobody else uses",
+            settings.place(),
+            settings.identity,
+            entry.metadata()
+        ))),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

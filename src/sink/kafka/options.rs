@@ -1,0 +1,164 @@
+//! Where records go and how: the `sink.*` options of a Kafka table, and the client's properties.
+
+use crate::error::{Error, Result};
+use crate::sink::TableSpec;
+use crate::source::kafka::client_config;
+use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
+use std::time::Duration;
+
+/// Java's default, which librdkafka's is a little below.
+const MOST_BYTES: usize = 1 << 20;
+/// A transaction lasts only as long as its records need to the broker. After this the broker gives it up, and until then it keeps
+/// readers of committed transactions waiting, where a process died and no other follows.
+const TRANSACTION_MS: u64 = 300_000;
+
+const GUARANTEE: &str = "sink.delivery-guarantee";
+const PARTITIONER: &str = "sink.partitioner";
+const PREFIX: &str = "sink.transactional-id-prefix";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guarantee {
+    ExactlyOnce,
+    /// Also for `none`, which asks for less.
+    AtLeastOnce,
+}
+
+/// Which partition a record goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Partitioner {
+    /// By the hash of its key, as in Java; anywhere without one.
+    Default,
+    /// All records of a lane to one.
+    Fixed,
+    RoundRobin,
+}
+
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub table: String,
+    pub topic: String,
+    pub servers: String,
+    /// The id of the producer's transactions, and the name of the group that keeps the mark.
+    pub identity: String,
+    pub guarantee: Guarantee,
+    pub partitioner: Partitioner,
+    /// The largest record that the client sends.
+    pub most_bytes: usize,
+    /// Whether records travel compressed: then the topic's own limit says nothing about a single record.
+    pub compressed: bool,
+    /// Whether records have the time of their row instead of that of their delivery.
+    pub own_time: bool,
+    pub transaction: Duration,
+    client: ClientConfig,
+}
+
+impl Settings {
+    pub fn of(table: &TableSpec, job: &str) -> Result<Settings> {
+        let mut client = client_config(&table.name, &table.options)?;
+        let guarantee = match table.options.text(GUARANTEE) {
+            None | Some("exactly-once") => Guarantee::ExactlyOnce,
+            Some("at-least-once" | "none") => Guarantee::AtLeastOnce,
+            Some(other) => {
+                let why = format!("'{other}' is none of exactly-once, at-least-once, none");
+                return Err(table.refuse(GUARANTEE, why));
+            }
+        };
+        let partitioner = match table.options.text(PARTITIONER) {
+            None | Some("default") => Partitioner::Default,
+            Some("fixed") => Partitioner::Fixed,
+            Some("round-robin") => Partitioner::RoundRobin,
+            Some(other) => {
+                let why = format!("'{other}' is none of default, fixed, round-robin");
+                return Err(table.refuse(PARTITIONER, why));
+            }
+        };
+        let prefix = table.get(PREFIX).unwrap_or("tributary");
+        let number = |key: &str, default: u64| match client.get(key).map(str::parse) {
+            None => Ok(default),
+            Some(Ok(number)) => Ok(number),
+            Some(Err(_)) => Err(table.refuse(&format!("properties.{key}"), "needs a number")),
+        };
+        let most_bytes = number("message.max.bytes", MOST_BYTES as u64)?;
+        let transaction = Duration::from_millis(number("transaction.timeout.ms", TRANSACTION_MS)?);
+        let compressed = ["compression.type", "compression.codec"]
+            .iter()
+            .any(|key| client.get(key).is_some_and(|codec| codec != "none"));
+        // The librdkafka defaults stand where the user has none: as Java's, but for these.
+        let all = ["all", "-1"];
+        let waits_for_all = client.get("acks").is_none_or(|acks| all.contains(&acks));
+        let safe = guarantee == Guarantee::ExactlyOnce || waits_for_all;
+        let defaults = [
+            ("client.id", "tributary".to_string()),
+            ("message.max.bytes", most_bytes.to_string()),
+            ("partitioner", "murmur2_random".to_string()),
+            ("enable.idempotence", safe.to_string()),
+        ];
+        for (key, value) in defaults {
+            if client.get(key).is_none() {
+                client.set(key, value);
+            }
+        }
+        client.set_log_level(RDKafkaLogLevel::Warning);
+        Ok(Settings {
+            topic: table.required("topic")?.trim().to_string(),
+            servers: client
+                .get("bootstrap.servers")
+                .unwrap_or_default()
+                .to_string(),
+            identity: format!("{prefix}-{job}-{}", table.name),
+            guarantee,
+            partitioner,
+            most_bytes: usize::try_from(most_bytes).unwrap_or(usize::MAX),
+            compressed,
+            own_time: table.metadata.values().any(|key| key == "timestamp"),
+            transaction,
+            client,
+            table: table.name.clone(),
+        })
+    }
+
+    pub fn is_exact(&self) -> bool {
+        self.guarantee == Guarantee::ExactlyOnce
+    }
+
+    /// The configuration of the client that produces.
+    pub fn producer(&self) -> ClientConfig {
+        let mut config = self.client.clone();
+        if self.is_exact() {
+            config.set("transactional.id", &self.identity);
+            config.set(
+                "transaction.timeout.ms",
+                self.transaction.as_millis().to_string(),
+            );
+        }
+        config
+    }
+
+    /// The configuration of the client that reads marks and headers.
+    pub fn reader(&self) -> ClientConfig {
+        let mut config = self.client.clone();
+        config.set("group.id", &self.identity);
+        config.set("enable.auto.commit", "false");
+        config.set("enable.auto.offset.store", "false");
+        config.set("isolation.level", "read_committed");
+        config.set("enable.partition.eof", "true");
+        config
+    }
+
+    /// Where it happened, for messages.
+    pub fn place(&self) -> String {
+        format!(
+            "table '{}', topic '{}' at {}",
+            self.table, self.topic, self.servers
+        )
+    }
+
+    pub fn client_failed(&self, error: rdkafka::error::KafkaError) -> Error {
+        Error::job(format!(
+            "table '{}': its Kafka client could not be made with these 'properties.*'",
+            self.table
+        ))
+        .caused_by(error)
+    }
+}

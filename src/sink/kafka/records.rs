@@ -1,0 +1,468 @@
+//! From rows to records: keys, values, headers and times, as Flink writes them.
+//!
+//! What is stored with an epoch are the records themselves, so that one that no broker would take is found while its row can still
+//! become a dead letter.
+
+use crate::error::{Error, Result};
+use crate::sink::options::TableSpec;
+use crate::sink::rows::{KIND, Shaped, kind};
+use crate::sink::text::TextFormat;
+use crate::sink::{Rejected, raw::RawFormat};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Int8Array, Int64Array, MapArray,
+    RecordBatch,
+};
+use arrow::compute::{cast, concat_batches, filter_record_batch};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// What a record weighs beside its own bytes: lengths, offsets, the batch's head; about, and not less.
+const OVERHEAD: usize = 128;
+
+/// The columns of stored records.
+const KEY: &str = "key";
+const VALUE: &str = "value";
+const TIME: &str = "timestamp";
+const HEADERS: &str = "headers";
+
+const FORMAT: &str = "format";
+const KEY_FORMAT: &str = "key.format";
+const KEY_FIELDS: &str = "key.fields";
+const KEY_PREFIX: &str = "key.fields-prefix";
+const INCLUDE: &str = "value.fields-include";
+
+/// How the records of one table are made.
+pub struct Encoder {
+    upsert: bool,
+    key: Option<Part>,
+    value: Part,
+    time: Option<usize>,
+    headers: Option<usize>,
+    stored: SchemaRef,
+}
+
+/// The key or the value.
+struct Part {
+    columns: Vec<usize>,
+    /// Their names there.
+    schema: SchemaRef,
+    format: RowFormat,
+}
+
+enum RowFormat {
+    Text(TextFormat),
+    Raw(RawFormat),
+}
+
+/// Rows that became records, with the bytes of each.
+struct Records {
+    stored: RecordBatch,
+    sizes: Vec<usize>,
+}
+
+impl Encoder {
+    pub fn of(table: &TableSpec) -> Result<Encoder> {
+        let upsert = table.get("connector") == Some("upsert-kafka");
+        refuse_unknown(table)?;
+        let physical: Vec<usize> = (0..table.schema.fields().len())
+            .filter(|&column| {
+                !table
+                    .metadata
+                    .contains_key(table.schema.field(column).name())
+            })
+            .collect();
+        let keys = match upsert {
+            true => columns(table, &table.primary_key)?,
+            false => columns(table, &table.options.list(KEY_FIELDS))?,
+        };
+        let without_key = table.options.text(INCLUDE) == Some("EXCEPT_KEY");
+        let values = physical.iter().copied();
+        let values: Vec<usize> = values
+            .filter(|column| !(without_key && keys.contains(column)))
+            .collect();
+        let prefix = table.get(KEY_PREFIX).unwrap_or_default();
+        let key = match keys.is_empty() {
+            true => None,
+            false => Some(Part::of(&of_key(table), KEY_FORMAT, keys, prefix)?),
+        };
+        let value = Part::of(table, FORMAT, values, "")?;
+        let (time, headers) = (
+            metadata(table, TIME, is_time)?,
+            metadata(table, HEADERS, is_headers)?,
+        );
+        let mut stored = vec![
+            Field::new(KEY, DataType::Binary, true),
+            Field::new(VALUE, DataType::Binary, true),
+        ];
+        if time.is_some() {
+            stored.push(Field::new(TIME, DataType::Int64, true));
+        }
+        if let Some(headers) = headers {
+            let data_type = table.schema.field(headers).data_type().clone();
+            stored.push(Field::new(HEADERS, data_type, true));
+        }
+        Ok(Encoder {
+            upsert,
+            key,
+            value,
+            time,
+            headers,
+            stored: Arc::new(Schema::new(stored)),
+        })
+    }
+
+    /// The records of rows. `most_bytes` is what a record may have; `where_to` is named to who asks why it was refused.
+    pub fn shape(
+        &self,
+        rows: RecordBatch,
+        kinds: Option<&Int8Array>,
+        most_bytes: usize,
+        where_to: &str,
+    ) -> Result<Shaped> {
+        let (rows, deletes) = self.effects(rows, kinds)?;
+        let mut rejected = Rejected::new();
+        let mut made = Vec::new();
+        match self.encode(&rows, deletes.as_ref()) {
+            Ok(records) => made.push((rows, records)),
+            // One of them cannot be written: find out which.
+            Err(_) => {
+                for row in 0..rows.num_rows() {
+                    let one = rows.slice(row, 1);
+                    let deletes = deletes.as_ref().map(|deletes| deletes.slice(row, 1));
+                    match self.encode(&one, deletes.as_ref()) {
+                        Ok(records) => made.push((one, records)),
+                        Err(error) => rejected.push((one, error.to_string())),
+                    }
+                }
+            }
+        }
+        let mut stored = Vec::new();
+        for (rows, records) in made {
+            let fits = |size: &usize| *size <= most_bytes;
+            if records.sizes.iter().all(fits) {
+                stored.push(records.stored);
+                continue;
+            }
+            let fitting =
+                BooleanArray::from_iter(records.sizes.iter().map(|size| Some(fits(size))));
+            stored.push(filter_record_batch(&records.stored, &fitting)?);
+            for (row, size) in records.sizes.iter().enumerate() {
+                if !fits(size) {
+                    let why = format!(
+                        "its record has {size} bytes, and {where_to} takes {most_bytes} at most: raise 'properties.max.request.size' of \
+                         the table and max.message.bytes of the topic"
+                    );
+                    rejected.push((rows.slice(row, 1), why));
+                }
+            }
+        }
+        Ok(Shaped {
+            stored: concat_batches(&self.stored, &stored)?,
+            rejected,
+        })
+    }
+
+    /// The rows that make records, and which of them delete: what was there before an update is nobody's concern in a topic.
+    fn effects(
+        &self,
+        rows: RecordBatch,
+        kinds: Option<&Int8Array>,
+    ) -> Result<(RecordBatch, Option<BooleanArray>)> {
+        let Some(kinds) = kinds else {
+            return Ok((rows, None));
+        };
+        let is = |wanted: i8| move |kind: i8| Some(kind == wanted);
+        if !self.upsert {
+            if kinds.values().iter().all(|kind| *kind == kind::INSERT) {
+                return Ok((rows, None));
+            }
+            return Err(Error::bug(format!(
+                "rows that change what was there came to a 'kafka' table, which can only be added to ('{KIND}' is not 0)"
+            )));
+        }
+        let before = is(kind::UPDATE_BEFORE);
+        let kept = kinds
+            .values()
+            .iter()
+            .map(|kind| before(*kind).map(|is| !is));
+        let kept = BooleanArray::from_iter(kept);
+        let left = kinds
+            .values()
+            .iter()
+            .filter(|kind| **kind != kind::UPDATE_BEFORE);
+        let deletes = BooleanArray::from_iter(left.map(|kind| is(kind::DELETE)(*kind)));
+        Ok((filter_record_batch(&rows, &kept)?, Some(deletes)))
+    }
+
+    fn encode(&self, rows: &RecordBatch, deletes: Option<&BooleanArray>) -> Result<Records> {
+        let keys = match &self.key {
+            Some(key) => key.encode(rows)?,
+            None => BinaryArray::new_null(rows.num_rows()),
+        };
+        let mut values = self.value.encode(rows)?;
+        if let Some(deletes) = deletes {
+            let nothing = BinaryArray::new_null(rows.num_rows());
+            let chosen = arrow::compute::kernels::zip::zip(deletes, &nothing, &values)?;
+            values = chosen.as_binary::<i32>().clone();
+        }
+        let headers = self.headers.map(|column| rows.column(column));
+        let sizes = (0..rows.num_rows())
+            .map(|row| {
+                let bytes = |column: &BinaryArray| column.value_length(row) as usize;
+                let headers = headers.map_or(0, |headers| headers_bytes(headers.as_map(), row));
+                OVERHEAD + bytes(&keys) + bytes(&values) + headers
+            })
+            .collect();
+        let mut columns: Vec<ArrayRef> = vec![Arc::new(keys), Arc::new(values)];
+        if let Some(time) = self.time {
+            let millis = DataType::Timestamp(TimeUnit::Millisecond, None);
+            let time = cast(&cast(rows.column(time), &millis)?, &DataType::Int64)?;
+            columns.push(time);
+        }
+        columns.extend(headers.cloned());
+        Ok(Records {
+            stored: RecordBatch::try_new(Arc::clone(&self.stored), columns)?,
+            sizes,
+        })
+    }
+
+    /// Of records with the same key only the last is needed, where they say how things are.
+    pub fn reduce(&self, batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
+        if !self.upsert {
+            return Ok(batches);
+        }
+        let mut seen: HashSet<Option<Vec<u8>>> = HashSet::new();
+        let mut reduced = Vec::with_capacity(batches.len());
+        for batch in batches.iter().rev() {
+            let keys = batch.column(0).as_binary::<i32>();
+            let mut last: Vec<bool> = (0..batch.num_rows())
+                .rev()
+                .map(|row| seen.insert(keys.is_valid(row).then(|| keys.value(row).to_vec())))
+                .collect();
+            last.reverse();
+            reduced.push(filter_record_batch(batch, &BooleanArray::from(last))?);
+        }
+        reduced.reverse();
+        Ok(reduced)
+    }
+}
+
+/// Stored records, column by column.
+pub struct Stored<'a> {
+    keys: &'a BinaryArray,
+    values: &'a BinaryArray,
+    times: Option<&'a Int64Array>,
+    headers: Option<&'a MapArray>,
+}
+
+impl<'a> Stored<'a> {
+    pub fn of(batch: &'a RecordBatch) -> Result<Stored<'a>> {
+        let bytes = |name: &str| {
+            let column = batch.column_by_name(name)?;
+            column.as_binary_opt::<i32>()
+        };
+        let (Some(keys), Some(values)) = (bytes(KEY), bytes(VALUE)) else {
+            return Err(Error::bug("stored rows of a Kafka table are no records"));
+        };
+        let times = batch.column_by_name(TIME);
+        let headers = batch.column_by_name(HEADERS);
+        Ok(Stored {
+            keys,
+            values,
+            times: times.and_then(|times| times.as_primitive_opt::<Int64Type>()),
+            headers: headers.and_then(|headers| headers.as_map_opt()),
+        })
+    }
+
+    pub fn key(&self, row: usize) -> Option<&'a [u8]> {
+        self.keys.is_valid(row).then(|| self.keys.value(row))
+    }
+
+    pub fn value(&self, row: usize) -> Option<&'a [u8]> {
+        self.values.is_valid(row).then(|| self.values.value(row))
+    }
+
+    pub fn time(&self, row: usize) -> Option<i64> {
+        let times = self.times.filter(|times| times.is_valid(row))?;
+        Some(times.value(row))
+    }
+
+    pub fn headers(&self, row: usize) -> Vec<(&'a str, Option<&'a [u8]>)> {
+        let Some(headers) = self.headers.filter(|headers| headers.is_valid(row)) else {
+            return Vec::new();
+        };
+        let (names, values) = (
+            headers.keys().as_string::<i32>(),
+            headers.values().as_binary::<i32>(),
+        );
+        let offsets = headers.value_offsets();
+        (offsets[row] as usize..offsets[row + 1] as usize)
+            .map(|entry| {
+                let value = values.is_valid(entry).then(|| values.value(entry));
+                (names.value(entry), value)
+            })
+            .collect()
+    }
+}
+
+fn headers_bytes(headers: &MapArray, row: usize) -> usize {
+    let offsets = headers.value_offsets();
+    let (names, values) = (
+        headers.keys().as_string::<i32>(),
+        headers.values().as_binary::<i32>(),
+    );
+    (offsets[row] as usize..offsets[row + 1] as usize)
+        .map(|entry| (names.value_length(entry) + values.value_length(entry)) as usize + 8)
+        .sum()
+}
+
+impl Part {
+    fn of(table: &TableSpec, format: &str, columns: Vec<usize>, prefix: &str) -> Result<Part> {
+        let fields = columns.iter().map(|&column| {
+            let field = table.schema.field(column).clone();
+            let name = field.name().strip_prefix(prefix).unwrap_or(field.name());
+            let name = name.to_string();
+            field.with_name(name)
+        });
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        Ok(Part {
+            format: match table.required(format)? {
+                "json" => RowFormat::Text(TextFormat::json(table, &columns)?),
+                "csv" => RowFormat::Text(TextFormat::csv(table, &columns)?),
+                "raw" => RowFormat::Raw(RawFormat::of(table, &columns)?),
+                other => {
+                    let why = format!("'{other}' cannot be written; json, csv and raw can");
+                    return Err(table.refuse(format, why));
+                }
+            },
+            columns,
+            schema,
+        })
+    }
+
+    fn encode(&self, rows: &RecordBatch) -> Result<BinaryArray> {
+        let rows = rows.project(&self.columns)?;
+        let rows = rows.with_schema(Arc::clone(&self.schema))?;
+        match &self.format {
+            RowFormat::Text(text) => text.rows(&rows),
+            RowFormat::Raw(raw) => raw.rows(rows.column(0)),
+        }
+    }
+}
+
+/// Options that a reader of the table has, or nobody; those that would change what is written and cannot yet are refused.
+fn refuse_unknown(table: &TableSpec) -> Result<()> {
+    let mut known: Vec<String> = [
+        "connector",
+        "topic",
+        FORMAT,
+        KEY_FORMAT,
+        KEY_FIELDS,
+        KEY_PREFIX,
+        INCLUDE,
+    ]
+    .map(String::from)
+    .to_vec();
+    for key in TextFormat::JSON_KEYS
+        .iter()
+        .chain(&TextFormat::CSV_KEYS)
+        .chain(&RawFormat::KEYS)
+    {
+        known.push((*key).to_string());
+        known.push(format!("key.{key}"));
+    }
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    table.only(
+        &known,
+        &[
+            "properties.",
+            "scan.",
+            "sink.",
+            "tributary.",
+            "client.id.prefix",
+            "property-version",
+            "json.fail-on-missing-field",
+            "json.ignore-parse-errors",
+            "json.decode.",
+            "csv.ignore-parse-errors",
+            "csv.allow-comments",
+            "key.json.fail-on-missing-field",
+            "key.json.ignore-parse-errors",
+            "key.json.decode.",
+            "key.csv.ignore-parse-errors",
+            "key.csv.allow-comments",
+        ],
+    )
+}
+
+/// The table as the format of its key sees it: `key.json.x` is `json.x` there.
+fn of_key(table: &TableSpec) -> TableSpec {
+    let mut key = table.clone();
+    let formats = ["json.", "csv.", "raw."];
+    let entries = std::mem::take(&mut key.options.entries);
+    let of_value = |name: &str| formats.iter().any(|format| name.starts_with(format));
+    for (name, entry) in entries {
+        match name.strip_prefix("key.").filter(|name| of_value(name)) {
+            Some(plain) => {
+                key.options.entries.insert(plain.to_string(), entry);
+            }
+            None if of_value(&name) => {}
+            None => {
+                key.options.entries.insert(name, entry);
+            }
+        }
+    }
+    key
+}
+
+fn columns(table: &TableSpec, names: &[String]) -> Result<Vec<usize>> {
+    let index = |name: &String| {
+        table.schema.index_of(name).map_err(|_| {
+            Error::job(format!(
+                "table '{}': there is no column '{name}' for the key of its records",
+                table.name
+            ))
+        })
+    };
+    names.iter().map(index).collect()
+}
+
+/// The column that fills this part of a record.
+fn metadata(table: &TableSpec, key: &str, fits: fn(&DataType) -> bool) -> Result<Option<usize>> {
+    let Some((name, _)) = table.metadata.iter().find(|(_, of)| *of == key) else {
+        return Ok(None);
+    };
+    let column = table.schema.index_of(name)?;
+    let data_type = table.schema.field(column).data_type();
+    if fits(data_type) {
+        return Ok(Some(column));
+    }
+    let wanted = match key {
+        TIME => "TIMESTAMP_LTZ(3)",
+        _ => "MAP<STRING, BYTES>",
+    };
+    Err(Error::job(format!(
+        "table '{}': column '{name}' fills the {key} of records, so it has to be {wanted}; to only read it, declare it VIRTUAL",
+        table.name
+    )))
+}
+
+fn is_time(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Timestamp(_, _))
+}
+
+fn is_headers(data_type: &DataType) -> bool {
+    let DataType::Map(entries, _) = data_type else {
+        return false;
+    };
+    let DataType::Struct(fields) = entries.data_type() else {
+        return false;
+    };
+    let types: Vec<&DataType> = fields.iter().map(|field| field.data_type()).collect();
+    types == [&DataType::Utf8, &DataType::Binary]
+}
+
+#[cfg(test)]
+#[path = "records_tests.rs"]
+mod tests;

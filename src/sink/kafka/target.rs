@@ -1,0 +1,165 @@
+//! A Kafka topic as the target of epochs.
+
+use super::super::rows::{Mark, Shaped, Shares, Target};
+use super::fault::on_a_thread;
+use super::line::Line;
+use super::options::Settings;
+use super::records::Encoder;
+use super::tail;
+use crate::error::{Error, Kind, Result};
+use crate::sink::{RecordLimits, SinkContext, TableSpec};
+use arrow::array::{Int8Array, RecordBatch};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
+use std::sync::Arc;
+use tokio::sync::Mutex;
+
+pub struct KafkaTarget {
+    settings: Arc<Settings>,
+    encoder: Encoder,
+    limits: RecordLimits,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    line: Option<Arc<Line>>,
+    mark: Option<Mark>,
+    /// The epoch whose delivery failed because the producer had lost its rights.
+    fenced: Option<Mark>,
+}
+
+impl KafkaTarget {
+    pub fn of(table: &TableSpec, context: &SinkContext) -> Result<KafkaTarget> {
+        Ok(KafkaTarget {
+            settings: Arc::new(Settings::of(table, &context.job)?),
+            encoder: Encoder::of(table)?,
+            limits: context.limits.clone(),
+            state: Mutex::default(),
+        })
+    }
+
+    /// Learns what the topic takes. Without the right to ask, the client's own limit has to do.
+    async fn learn_limit(&self, line: &Arc<Line>) -> Result<()> {
+        if self.settings.compressed {
+            return Ok(());
+        }
+        let (line, runtime) = (Arc::clone(line), tokio::runtime::Handle::current());
+        let limit = on_a_thread(move || Ok(line.topic_limit(&runtime))).await?;
+        match limit {
+            Some(bytes) => self.limits.learn(&self.settings.table, bytes),
+            None => tracing::debug!(
+                table = self.settings.table,
+                "max.message.bytes of the topic cannot be found out"
+            ),
+        }
+        Ok(())
+    }
+
+    async fn produce(&self, line: &Arc<Line>, mark: &Mark, rows: &mut Shares<'_>) -> Result<()> {
+        let begun = Arc::clone(line);
+        on_a_thread(move || begun.begin()).await?;
+        while let Some(share) = rows.next().await {
+            let (share, line, mark) = (share?, Arc::clone(line), mark.clone());
+            on_a_thread(move || line.send(&share, &mark)).await?;
+        }
+        let (line, mark) = (Arc::clone(line), mark.clone());
+        on_a_thread(move || line.finish(&mark)).await
+    }
+}
+
+impl Target for KafkaTarget {
+    fn shape(&self, rows: RecordBatch, kinds: Option<&Int8Array>) -> Result<Shaped> {
+        let Settings {
+            table,
+            topic,
+            most_bytes,
+            ..
+        } = &*self.settings;
+        let learnt = self.limits.of(table).unwrap_or(usize::MAX);
+        let where_to = format!("topic '{topic}'");
+        self.encoder
+            .shape(rows, kinds, learnt.min(*most_bytes), &where_to)
+    }
+
+    fn reduce(&self, rows: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
+        self.encoder.reduce(rows)
+    }
+
+    fn open(&self) -> BoxFuture<'_, Result<()>> {
+        async move {
+            let mut state = self.state.lock().await;
+            if state.line.is_some() {
+                return Ok(());
+            }
+            let settings = Arc::clone(&self.settings);
+            let (line, mark) = on_a_thread(move || Line::open(settings)).await?;
+            let line = Arc::new(line);
+            self.learn_limit(&line).await?;
+            state.line = Some(line);
+            // Without transactions the topic knows nothing: then only what this process has delivered is known.
+            if self.settings.is_exact() {
+                state.mark = mark;
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn mark(&self) -> BoxFuture<'_, Result<Option<Mark>>> {
+        async move { Ok(self.state.lock().await.mark.clone()) }.boxed()
+    }
+
+    fn holds<'a>(&'a self, mark: &'a Mark, since_ms: i64) -> BoxFuture<'a, Result<bool>> {
+        async move {
+            let state = self.state.lock().await;
+            let line = state.line.clone().ok_or_else(closed)?;
+            if !self.settings.is_exact() {
+                return Ok(false);
+            }
+            let (settings, mark) = (Arc::clone(&self.settings), mark.clone());
+            on_a_thread(move || {
+                let reader = line.reader.as_ref().ok_or_else(tail::without_reader)?;
+                tail::holds(&settings, reader, &mark, since_ms)
+            })
+            .await
+        }
+        .boxed()
+    }
+
+    fn deliver<'a>(&'a self, mark: &'a Mark, mut rows: Shares<'a>) -> BoxFuture<'a, Result<()>> {
+        async move {
+            let mut state = self.state.lock().await;
+            // Taken out: only where all went well is it used again.
+            let line = state.line.take().ok_or_else(closed)?;
+            let produced = self.produce(&line, mark, &mut rows).await;
+            if produced.is_err() {
+                // Letting go of a broken line can take a moment.
+                on_a_thread(move || Ok(drop(line))).await?;
+            } else {
+                state.line = Some(line);
+            }
+            match produced {
+                Ok(()) => {
+                    state.mark = Some(mark.clone());
+                    state.fenced = None;
+                    Ok(())
+                }
+                // The broker also ends the rights of a producer that took too long, and then a new one may go on: the mark says so. Twice
+                // for one epoch, there is another one.
+                Err(error)
+                    if error.kind() == Kind::Fenced && state.fenced.as_ref() != Some(mark) =>
+                {
+                    state.fenced = Some(mark.clone());
+                    Err(Error::retry(error.to_string()))
+                }
+                Err(error) => Err(error),
+            }
+        }
+        .boxed()
+    }
+}
+
+fn closed() -> Error {
+    Error::bug("a Kafka table was used before it was opened")
+}
