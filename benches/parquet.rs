@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use tributary::clock::SystemClock;
 use tributary::sink::memory::MemoryTables;
-use tributary::sink::{self, SinkContext, TableSpec, Uploads};
+use tributary::sink::{self, RecordLimits, SinkContext, TableSpec, Uploads};
 use tributary::sql::{OptionValue, Options, Place};
 
 const BATCH: usize = 8192;
@@ -145,7 +145,9 @@ fn whole(batches: &[RecordBatch], compression: &str) -> Result<u64, Box<dyn Erro
         stores: Arc::new(move |url| Ok((store.clone(), Path::from(url)))),
         runtime: runtime.handle().clone(),
         clock: Arc::new(SystemClock),
+        checkpoints: "checkpoints".to_string(),
         uploads: Uploads::with_limit(64 << 20),
+        limits: RecordLimits::default(),
         memory: MemoryTables::default(),
     };
     let mut sink = sink::open(&table, &context)?;

@@ -10,5 +10,7 @@ mod changes;
 mod engine;
 #[path = "properties/join.rs"]
 mod join;
+#[path = "properties/over.rs"]
+mod over;
 #[path = "properties/window.rs"]
 mod window;

@@ -184,6 +184,8 @@ mod tests {
             name: "readings".into(),
             schema: Arc::new(Schema::empty()),
             partitioned_by: keys.iter().map(|key| (*key).to_owned()).collect(),
+            primary_key: vec![],
+            metadata: Default::default(),
             options: Options::of(options.iter().copied()),
         }
     }

@@ -15,11 +15,13 @@ pub mod first;
 pub mod group;
 pub mod interval_join;
 pub mod keys;
+pub mod over;
 mod pages;
 pub mod project;
 pub mod rank;
 mod state;
 pub mod union;
+pub mod unnest;
 pub mod watermark;
 pub mod window;
 
@@ -106,6 +108,9 @@ pub fn build(node: &Node, inputs: &[SchemaRef]) -> Result<Option<Box<dyn Operato
             interval_join::IntervalJoinOperator::new(spec, schema.clone(), inputs)
                 .map(|operator| Box::new(operator) as Box<dyn Operator>)
         }
+        Op::Over(spec) => over::Over::new(spec, schema.clone(), inputs)
+            .map(|operator| Box::new(operator) as Box<dyn Operator>),
+        Op::Unnest(spec) => Ok(Box::new(unnest::UnnestRows::new(spec, schema.clone()))),
     };
     let place = format!("{}: {}", node.place, node.name);
     match operator {
@@ -118,6 +123,8 @@ pub fn build(node: &Node, inputs: &[SchemaRef]) -> Result<Option<Box<dyn Operato
 pub fn exchange_keys(op: &Op, input: usize) -> Option<&[Arc<dyn PhysicalExpr>]> {
     match op {
         Op::Scan(_) | Op::Sink(_) | Op::Project { .. } | Op::Filter { .. } | Op::Union => None,
+        Op::Unnest(_) => None,
+        Op::Over(over) => Some(&over.keys),
         Op::Window(window) => Some(&window.keys),
         Op::Group(group) => Some(&group.keys),
         Op::Rank(rank) => Some(&rank.partition),

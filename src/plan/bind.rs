@@ -6,6 +6,7 @@
 
 use super::NodeId;
 use super::rules;
+use super::unnest::{How, Unnesting};
 use crate::sql::functions::{self, Bound, window_bound};
 use crate::sql::{queries, types};
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
@@ -16,7 +17,8 @@ use datafusion::common::{Column, DFSchema, Result, TableReference, plan_datafusi
 use datafusion::functions_aggregate::planner::AggregateFunctionPlanner;
 use datafusion::logical_expr::planner::{
     ContextProvider, ExprPlanner, PlannedRelation, PlannerResult, RawAggregateExpr,
-    RawFieldAccessExpr, RelationPlanner, RelationPlannerContext, RelationPlanning, TypePlanner,
+    RawFieldAccessExpr, RawWindowExpr, RelationPlanner, RelationPlannerContext, RelationPlanning,
+    TypePlanner,
 };
 use datafusion::logical_expr::{
     AggregateUDF, Expr, ExprSchemable, GetFieldAccess, HigherOrderUDF, LogicalPlan,
@@ -75,7 +77,7 @@ impl Binder {
                 .collect(),
             options: Arc::new(options),
             expr_planners: vec![Arc::new(Forms), Arc::new(AggregateFunctionPlanner)],
-            relation_planners: vec![Arc::new(Windows)],
+            relation_planners: vec![Arc::new(Windows), Arc::new(Unnests)],
             type_planner: Arc::new(FlinkTypes),
         }
     }
@@ -246,16 +248,19 @@ impl ExprPlanner for Forms {
         &self,
         mut call: RawAggregateExpr,
     ) -> Result<PlannerResult<RawAggregateExpr>> {
-        let named = |expr: Expr| {
-            let name = expr.to_string();
-            if has_cast(&expr) {
-                expr.alias(name)
-            } else {
-                expr
-            }
-        };
         call.args = call.args.into_iter().map(named).collect();
         call.filter = call.filter.map(|filter| Box::new(named(*filter)));
+        Ok(PlannerResult::Original(call))
+    }
+
+    /// COUNT(*) counts every row. Names as for aggregates.
+    fn plan_window(&self, mut call: RawWindowExpr) -> Result<PlannerResult<RawWindowExpr>> {
+        #[expect(deprecated, reason = "DataFusion's planner still gives it")]
+        let every = |expr: &Expr| matches!(expr, Expr::Wildcard { .. });
+        call.args = match call.args.iter().any(every) || call.args.is_empty() {
+            true => vec![lit(1_i64)],
+            false => call.args.into_iter().map(named).collect(),
+        };
         Ok(PlannerResult::Original(call))
     }
 
@@ -276,6 +281,15 @@ impl ExprPlanner for Forms {
 
     fn plan_substring(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
         call("substring", args)
+    }
+}
+
+fn named(expr: Expr) -> Expr {
+    let name = expr.to_string();
+    if has_cast(&expr) {
+        expr.alias(name)
+    } else {
+        expr
     }
 }
 
@@ -328,6 +342,36 @@ impl RelationPlanner for Windows {
         let alias = call.alias.cloned();
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(
             plan, alias,
+        ))))
+    }
+}
+
+/// `t CROSS JOIN UNNEST(t.items) AS u(item)`: what stands before it, with the elements' columns behind.
+#[derive(Debug)]
+struct Unnests;
+
+impl RelationPlanner for Unnests {
+    fn plan_relation(
+        &self,
+        relation: ast::TableFactor,
+        context: &mut dyn RelationPlannerContext,
+    ) -> Result<RelationPlanning> {
+        let Some(unnest) = queries::unnest(&relation) else {
+            return Ok(RelationPlanning::Original(Box::new(relation)));
+        };
+        let input = context.plan(unnest.left.clone())?;
+        let array = context.sql_to_expr(unnest.array.clone(), input.schema())?;
+        let columns = unnest.alias.iter().flat_map(|alias| &alias.columns);
+        let how = How {
+            outer: unnest.outer,
+            ordinality: unnest.ordinality,
+            alias: unnest.alias.map(|alias| alias.name.value.clone()),
+            columns: columns.map(|column| column.name.value.clone()).collect(),
+            place: ast::Spanned::span(unnest.array).into(),
+        };
+        let plan = Unnesting::plan(input, array, how)?;
+        Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(
+            plan, None,
         ))))
     }
 }

@@ -10,8 +10,9 @@ use crate::sql::functions::{REFUSED, ROW_NUMBER};
 use crate::sql::refusal::{Refusal, nearest};
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, CaseWhen, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments,
-    Ident, ObjectName, Query, Select, SelectItem, Spanned, Value, VisitMut, VisitorMut,
+    BinaryOperator, CaseWhen, CeilFloorKind, DateTimeField, Expr, Function, FunctionArg,
+    FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName, Query, Select,
+    SelectItem, Spanned, Value, VisitMut, VisitorMut,
 };
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -47,6 +48,18 @@ impl VisitorMut for Calls<'_> {
     }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Refusal> {
+        if let Expr::Floor { expr: of, field } | Expr::Ceil { expr: of, field } = expr
+            && let CeilFloorKind::DateTimeField(unit) = field
+            && *unit != DateTimeField::NoDateTime
+        {
+            let (unit, of) = (unit.to_string(), of.as_ref().clone());
+            let name = match expr {
+                Expr::Floor { .. } => "floor_to",
+                _ => "ceil_to",
+            };
+            *expr = to_unit(name, &unit, of);
+            return ControlFlow::Continue(());
+        }
         let Expr::Function(function) = expr else {
             return ControlFlow::Continue(());
         };
@@ -127,6 +140,27 @@ impl Calls<'_> {
             }
         }
     }
+}
+
+/// `FLOOR(time TO unit)`, as a call.
+fn to_unit(name: &str, unit: &str, time: Expr) -> Expr {
+    let unit = Value::SingleQuotedString(unit.to_owned()).with_empty_span();
+    let args = [Expr::Value(unit), time];
+    let args = args.map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg)));
+    Expr::Function(Function {
+        name: ObjectName::from(vec![Ident::new(name)]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList {
+            duplicate_treatment: None,
+            args: args.to_vec(),
+            clauses: Vec::new(),
+        }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    })
 }
 
 fn rename(function: &mut Function, name: &str) {

@@ -26,7 +26,9 @@ impl Draft {
         match &self.op {
             Op::Group(_) => true,
             Op::Rank(rank) => rank.gives.changes(),
-            Op::Scan(_) | Op::Window(_) | Op::IntervalJoin(_) => false,
+            Op::Scan(_) | Op::Window(_) | Op::IntervalJoin(_) | Op::Over(_) | Op::Unnest(_) => {
+                false
+            }
             Op::Project { .. } | Op::Filter { .. } | Op::Union | Op::Sink(_) => {
                 self.inputs.iter().any(|id| input(*id))
             }
@@ -91,9 +93,13 @@ impl Drafts {
                     .collect()
             }
             Op::Filter { .. } => self.keys(node.inputs[0]),
-            Op::Scan(_) | Op::Window(_) | Op::IntervalJoin(_) | Op::Union | Op::Sink(_) => {
-                Vec::new()
-            }
+            Op::Scan(_)
+            | Op::Window(_)
+            | Op::IntervalJoin(_)
+            | Op::Over(_)
+            | Op::Unnest(_)
+            | Op::Union
+            | Op::Sink(_) => Vec::new(),
         }
     }
 

@@ -22,6 +22,8 @@ pub enum Time {
     Rowtime,
     /// The number of a row in its partition.
     Number,
+    /// The clock at which the row was read: PROCTIME().
+    Proctime,
     /// A bound of the window that a row was put in; `of` is the column of the row's own time, where it is still there.
     Bound {
         bound: crate::sql::functions::Bound,
@@ -181,6 +183,14 @@ fn same(a: &Draft, b: &Draft) -> bool {
         (Op::Group(a), Op::Group(b)) => same_group(a, b),
         (Op::Rank(a), Op::Rank(b)) => same_rank(a, b),
         (Op::IntervalJoin(a), Op::IntervalJoin(b)) => same_join(a, b),
+        (Op::Over(a), Op::Over(b)) => {
+            (&a.keys, &a.time, a.frame, &a.calls) == (&b.keys, &b.time, b.frame, &b.calls)
+        }
+        (Op::Unnest(of_a), Op::Unnest(of_b)) => {
+            *of_a.array == *of_b.array
+                && (of_a.outer, of_a.ordinality) == (of_b.outer, of_b.ordinality)
+                && names(a) == names(b)
+        }
         (Op::Sink(a), Op::Sink(b)) => Arc::ptr_eq(&a.table, &b.table),
         _ => false,
     }

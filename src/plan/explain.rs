@@ -1,6 +1,6 @@
 //! A graph for a person's eyes.
 
-use super::{Gives, Graph, Node, NodeId, Op, Rank, Scan, describe};
+use super::{Frame, Gives, Graph, Node, NodeId, Op, Rank, Scan, describe};
 use crate::operator::hidden;
 use crate::sql::Table;
 use crate::sql::functions::type_name;
@@ -155,6 +155,28 @@ fn details(graph: &Graph, node: &Node) -> Vec<String> {
             );
             lines
         }
+        Op::Over(over) => {
+            let order = match &over.time {
+                Some(of) => time(of),
+                None => "arrival".into(),
+            };
+            let mut lines = vec![format!("over {}, by {order}", frame(over.frame))];
+            if !over.keys.is_empty() {
+                lines.push(format!(
+                    "keys: {}",
+                    list(over.keys.iter().map(describe::expr))
+                ));
+            }
+            let calls = over.calls.iter().map(|call| call.name.clone());
+            lines.push(format!("gives: {}", list(calls)));
+            lines
+        }
+        Op::Unnest(unnest) => vec![format!(
+            "each element of {}{}{}",
+            describe::expr(&unnest.array),
+            if unnest.ordinality { ", numbered" } else { "" },
+            if unnest.outer { ", or NULL" } else { "" }
+        )],
         Op::Sink(sink) => sink_details(&sink.table),
     }
 }
@@ -172,6 +194,16 @@ fn rank_details(rank: &Rank) -> Vec<String> {
         format!("keys: {partition}"),
         wait,
     ]
+}
+
+/// Which rows an OVER counts for a row.
+pub(super) fn frame(frame: Frame) -> String {
+    match frame {
+        Frame::AllRows => "all rows before".into(),
+        Frame::AllRange => "all rows up to the same moment".into(),
+        Frame::Rows(preceding) => format!("{preceding} rows before"),
+        Frame::Range(millis) => format!("{} before", describe::duration(millis)),
+    }
 }
 
 fn scan_details(scan: &Scan, schema: &Schema) -> Vec<String> {

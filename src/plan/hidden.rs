@@ -35,6 +35,7 @@ fn judges(op: &Op) -> bool {
     match op {
         Op::Window(_) | Op::IntervalJoin(_) => true,
         Op::Rank(rank) => !rank.gives.changes(),
+        Op::Over(over) => over.time.is_some(),
         _ => false,
     }
 }
@@ -45,10 +46,15 @@ fn carriers(drafts: &Drafts) -> Vec<bool> {
     for node in &drafts.nodes {
         can.push(match node.op {
             Op::Scan(_) => true,
-            Op::Project { .. } | Op::Filter { .. } | Op::Union => {
+            Op::Project { .. } | Op::Filter { .. } | Op::Union | Op::Unnest(_) => {
                 node.inputs.iter().all(|&input| can[input])
             }
-            Op::Window(_) | Op::IntervalJoin(_) | Op::Group(_) | Op::Rank(_) | Op::Sink(_) => false,
+            Op::Window(_)
+            | Op::IntervalJoin(_)
+            | Op::Group(_)
+            | Op::Rank(_)
+            | Op::Over(_)
+            | Op::Sink(_) => false,
         });
     }
     let mut carries = vec![false; drafts.nodes.len()];

@@ -2,6 +2,7 @@
 
 use super::bind::Relation;
 use super::draft::{Draft, Drafts, Expr, Time, as_column, column};
+use super::rank::is_row_number;
 use super::trouble::{Planned, place_of, refused};
 use super::{NodeId, Op};
 use crate::sql::Place;
@@ -80,7 +81,11 @@ impl Lowering {
                 Ok(self.union(inputs, &self.name("union")))
             }
             LogicalPlan::Aggregate(aggregate) => self.window(aggregate),
-            LogicalPlan::Window(window) => self.rank(window),
+            LogicalPlan::Window(window) if window.window_expr.iter().any(is_row_number) => {
+                self.rank(window)
+            }
+            LogicalPlan::Window(window) => self.over(window),
+            LogicalPlan::Extension(extension) => self.extension(extension),
             LogicalPlan::Join(join) => self.join(join, Vec::new()),
             LogicalPlan::EmptyRelation(_) => refused(
                 self.statement,

@@ -5,8 +5,10 @@
 //! checkpoints: to write the same thing in other words is to change docs/checkpoint-format.md.
 
 use super::describe::{self, duration};
-use super::explain::{list, time};
-use super::{Aggregate, Gives, Graph, IntervalJoin, Node, NodeId, Op, Rank, WindowAggregate};
+use super::explain::{frame, list, time};
+use super::{
+    Aggregate, Gives, Graph, IntervalJoin, Node, NodeId, Op, OverAggregate, Rank, WindowAggregate,
+};
 use crate::operator::hidden;
 use crate::sql::functions::type_name;
 use arrow::datatypes::Schema;
@@ -64,6 +66,14 @@ pub fn meanings(graph: &Graph) -> BTreeMap<NodeId, Meaning> {
                 Some(format!(
                     "{}; from {}",
                     words_of_rank(rank, input),
+                    tables(0)
+                ))
+            }
+            Op::Over(over) => {
+                let input = &graph.nodes[node.inputs[0]].schema;
+                Some(format!(
+                    "{}; from {}",
+                    words_of_over(over, input),
                     tables(0)
                 ))
             }
@@ -131,6 +141,25 @@ fn words_of_aggregate(aggregate: &Aggregate, input: &Schema) -> String {
         true => name.to_owned(),
         false => format!("{name} of {}", types.join(", ")),
     }
+}
+
+fn words_of_over(over: &OverAggregate, input: &Schema) -> String {
+    let order = over.time.as_ref().map_or("arrival".into(), time);
+    let calls = over.calls.iter().map(|call| match &call.argument {
+        Some(argument) => format!("{} of {}", call.name, type_of(argument, input)),
+        None => call.name.clone(),
+    });
+    // Rows that wait are kept with all their columns.
+    let columns = match over.time {
+        Some(_) => format!("; columns: {}", columns_of(input)),
+        None => String::new(),
+    };
+    format!(
+        "over {} by {order}; keys: {}; gives: {}{columns}",
+        frame(over.frame),
+        list(over.keys.iter().map(|key| typed(key, input))),
+        list(calls),
+    )
 }
 
 fn words_of_join(join: &IntervalJoin, left: &Schema, right: &Schema) -> String {
@@ -316,6 +345,25 @@ impl Lineage {
                     columns: both,
                 }
             }
+            Op::Over(over) => {
+                let own = columns(first);
+                let mut parts = vec![format!("{:?}", over.frame), rows(first).to_owned()];
+                parts.extend(over.time.iter().map(|time| digest(time, own)));
+                parts.extend(over.keys.iter().map(|key| digest(key, own)));
+                for call in &over.calls {
+                    parts.push(format!("{:?}", call.function));
+                    parts.extend(call.argument.iter().map(|argument| digest(argument, own)));
+                }
+                with_made(tables, first, graph, node, hash_all("over", &parts))
+            }
+            Op::Unnest(unnest) => {
+                let parts = [
+                    rows(first).to_owned(),
+                    digest(&unnest.array, columns(first)),
+                    format!("{} {}", unnest.outer, unnest.ordinality),
+                ];
+                with_made(tables, first, graph, node, hash_all("unnest", &parts))
+            }
             Op::Sink(_) => Lineage {
                 tables,
                 rows: String::new(),
@@ -335,6 +383,26 @@ fn digests_of_aggregates(aggregates: &[Aggregate], columns: &[String]) -> Vec<St
         parts.extend(filter.iter().map(|filter| digest(filter, columns)));
     }
     parts
+}
+
+/// The input's visible columns, and others behind them that the node makes.
+fn with_made(
+    tables: BTreeSet<String>,
+    input: Option<&&Lineage>,
+    graph: &Graph,
+    node: &Node,
+    rows: String,
+) -> Lineage {
+    let visible = hidden::visible(&graph.nodes[node.inputs[0]].schema);
+    let own = columns(input);
+    let mut all = own[..visible.min(own.len())].to_vec();
+    let made = all.len()..node.schema.fields().len();
+    all.extend(made.map(|at| hash(&["column", &rows, &at.to_string()])));
+    Lineage {
+        tables,
+        rows,
+        columns: all,
+    }
 }
 
 fn rows<'a>(input: Option<&&'a Lineage>) -> &'a str {

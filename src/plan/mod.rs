@@ -19,6 +19,7 @@ mod lower;
 mod meaning;
 mod merge;
 mod origin;
+mod over;
 mod prune;
 mod rank;
 mod rules;
@@ -26,6 +27,7 @@ mod scan;
 mod script;
 mod sink;
 mod trouble;
+mod unnest;
 mod window;
 
 #[cfg(test)]
@@ -84,6 +86,8 @@ pub enum Op {
     Group(GroupAggregate),
     Rank(Rank),
     IntervalJoin(IntervalJoin),
+    Over(OverAggregate),
+    Unnest(Unnest),
     Sink(SinkTable),
 }
 
@@ -123,8 +127,13 @@ pub enum MetadataKey {
     TimestampType,
     /// MAP<STRING, BYTES>.
     Headers,
-    /// `file.path` of the filesystem connector.
+    /// `file.path` of the filesystem connector, and the three that follow.
     FilePath,
+    FileName,
+    FileSize,
+    FileModificationTime,
+    /// TIMESTAMP_LTZ(3): when the round began that read the record. No connector has it: PROCTIME() and its kin are it.
+    Clock,
 }
 
 #[derive(Debug, Clone)]
@@ -305,6 +314,76 @@ pub struct IntervalJoin {
     pub filter: Option<Arc<dyn PhysicalExpr>>,
 }
 
+/// Aggregates OVER the rows before a row. Its columns come out as: all of the input (without hidden ones), then the calls.
+#[derive(Debug, Clone)]
+pub struct OverAggregate {
+    pub keys: Vec<Arc<dyn PhysicalExpr>>,
+    /// Event time, milliseconds since 1970 (Int64), over the input's columns; None: rows come out as they arrive.
+    pub time: Option<Arc<dyn PhysicalExpr>>,
+    pub frame: Frame,
+    pub calls: Vec<OverCall>,
+}
+
+/// Which rows count for a row, beside itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Frame {
+    /// All before it.
+    AllRows,
+    /// All before it, and all of the same moment.
+    AllRange,
+    /// So many before it.
+    Rows(u64),
+    /// Those that are older by no more than so many milliseconds, and all of the same moment.
+    Range(i64),
+}
+
+impl Frame {
+    /// Whether rows leave the frame again.
+    pub fn slides(self) -> bool {
+        matches!(self, Frame::Rows(_) | Frame::Range(_))
+    }
+
+    /// Whether rows of one moment have one result.
+    pub fn is_range(self) -> bool {
+        matches!(self, Frame::AllRange | Frame::Range(_))
+    }
+}
+
+/// One result of an OVER.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OverCall {
+    pub function: Running,
+    /// None: COUNT(*).
+    pub argument: Option<Arc<dyn PhysicalExpr>>,
+    /// As a person writes it.
+    pub name: String,
+}
+
+/// An aggregate that gives its result row by row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Running {
+    Count,
+    CountDistinct,
+    /// Over BIGINT, DOUBLE or DECIMAL.
+    Sum,
+    Min,
+    Max,
+    First,
+    Last,
+    /// How often each value was there.
+    Collect,
+}
+
+/// One row for each element of an array or a map. Its columns come out as: all of the input, the elements' columns, the number of the
+/// element where it is asked for; hidden columns last.
+#[derive(Debug, Clone)]
+pub struct Unnest {
+    pub array: Arc<dyn PhysicalExpr>,
+    /// A row without elements comes out once, with NULLs.
+    pub outer: bool,
+    pub ordinality: bool,
+}
+
 /// Writes into a table.
 #[derive(Debug, Clone)]
 pub struct SinkTable {
@@ -325,7 +404,7 @@ impl Op {
     pub fn is_keyed(&self) -> bool {
         matches!(
             self,
-            Op::Window(_) | Op::Group(_) | Op::Rank(_) | Op::IntervalJoin(_)
+            Op::Window(_) | Op::Group(_) | Op::Rank(_) | Op::IntervalJoin(_) | Op::Over(_)
         )
     }
 
@@ -340,6 +419,8 @@ impl Op {
             Op::Group(_) => "group",
             Op::Rank(_) => "rank",
             Op::IntervalJoin(_) => "interval join",
+            Op::Over(_) => "over",
+            Op::Unnest(_) => "unnest",
             Op::Sink(_) => "sink",
         }
     }

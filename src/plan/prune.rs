@@ -6,8 +6,8 @@
 use super::draft::{Draft, Drafts, Expr, Time, as_column, column, columns_read, move_columns};
 use super::merge::reproject;
 use super::{
-    Aggregate, Gives, GroupAggregate, IntervalJoin, NodeId, Op, OrderBy, Rank, Scan, Watermark,
-    WindowAggregate,
+    Aggregate, Gives, GroupAggregate, IntervalJoin, NodeId, Op, OrderBy, OverAggregate, OverCall,
+    Rank, Scan, Unnest, Watermark, WindowAggregate,
 };
 use arrow::datatypes::Schema;
 use datafusion::common::Result;
@@ -90,6 +90,17 @@ fn needs(drafts: &Drafts, node: &Draft, number: usize, used: &Used) -> Used {
                 .chain([time])
                 .for_each(|expr| columns_read(expr, &mut read));
         }
+        Op::Over(over) => {
+            read.extend(used.iter().filter(|&&i| i < width(0)));
+            let calls = kept_calls(over, width(0), used).map(|i| &over.calls[i]);
+            let arguments = calls.filter_map(|call| call.argument.as_ref());
+            let exprs = over.keys.iter().chain(&over.time).chain(arguments);
+            exprs.for_each(|expr| columns_read(expr, &mut read));
+        }
+        Op::Unnest(unnest) => {
+            read.extend(used.iter().filter(|&&i| i < width(0)));
+            columns_read(&unnest.array, &mut read);
+        }
         Op::Sink(_) => read.extend(0..width(0)),
     }
     read.into_iter().collect()
@@ -122,6 +133,15 @@ fn read_by_aggregates(aggregates: &[Aggregate], first: usize, used: &Used, read:
         let filter = aggregate.filter.iter();
         filter.for_each(|filter| columns_read(filter, read));
     }
+}
+
+/// The calls of an OVER that somebody reads.
+fn kept_calls<'a>(
+    over: &'a OverAggregate,
+    first: usize,
+    used: &'a Used,
+) -> impl Iterator<Item = usize> + 'a {
+    (0..over.calls.len()).filter(move |i| used.contains(&(first + i)))
 }
 
 struct Pruning<'a> {
@@ -196,6 +216,8 @@ impl Pruning<'_> {
             Op::Group(group) => self.group(&node, group, &self.used[id].clone())?,
             Op::Rank(rank) => self.rank(&node, rank, &self.used[id].clone())?,
             Op::IntervalJoin(join) => self.join(&node, join, &self.used[id].clone())?,
+            Op::Over(over) => self.over_aggregate(&node, over, &self.used[id].clone())?,
+            Op::Unnest(unnest) => self.unnest(&node, unnest, &self.used[id].clone())?,
             Op::Sink(_) => {
                 let all: Vec<usize> = (0..width).collect();
                 let input = self.narrowed(node.inputs[0], &all, &node, "input")?;
@@ -456,6 +478,57 @@ impl Pruning<'_> {
         };
         let places = places_of(kept, node.schema.fields().len());
         (self.next.add(draft), places)
+    }
+
+    fn over_aggregate(
+        &mut self,
+        node: &Draft,
+        over: &OverAggregate,
+        used: &Used,
+    ) -> Result<(NodeId, Vec<Option<usize>>)> {
+        let width = self.old.schema(node.inputs[0]).fields().len();
+        let wanted: Vec<usize> = needs(self.old, node, 0, used).into_iter().collect();
+        let input = self.narrowed(node.inputs[0], &wanted, node, "input")?;
+        let places = places_of(&wanted, width);
+        let move_to = |expr: &Expr| self.over(expr, input, &places);
+        let mut calls = Vec::new();
+        for call in kept_calls(over, width, used).map(|i| &over.calls[i]) {
+            calls.push(OverCall {
+                argument: call.argument.as_ref().map(move_to).transpose()?,
+                ..call.clone()
+            });
+        }
+        let kept = wanted.iter().copied();
+        let kept: Vec<usize> = kept
+            .chain(kept_calls(over, width, used).map(|i| width + i))
+            .collect();
+        let new = OverAggregate {
+            keys: over.keys.iter().map(move_to).collect::<Result<_>>()?,
+            time: over.time.as_ref().map(move_to).transpose()?,
+            frame: over.frame,
+            calls,
+        };
+        Ok(self.with_columns(node, Op::Over(new), input, &kept))
+    }
+
+    fn unnest(
+        &mut self,
+        node: &Draft,
+        unnest: &Unnest,
+        used: &Used,
+    ) -> Result<(NodeId, Vec<Option<usize>>)> {
+        let width = self.old.schema(node.inputs[0]).fields().len();
+        let wanted: Vec<usize> = needs(self.old, node, 0, used).into_iter().collect();
+        let input = self.narrowed(node.inputs[0], &wanted, node, "input")?;
+        let array = self.over(&unnest.array, input, &places_of(&wanted, width))?;
+        let op = Op::Unnest(Unnest {
+            array,
+            ..unnest.clone()
+        });
+        // The elements come out as they are.
+        let elements = width..node.schema.fields().len();
+        let kept: Vec<usize> = wanted.iter().copied().chain(elements).collect();
+        Ok(self.with_columns(node, op, input, &kept))
     }
 
     fn join(

@@ -21,6 +21,16 @@ use std::sync::Arc;
 
 const FORM: &str = "write SELECT .. FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY a ORDER BY b DESC) AS n FROM t) WHERE n <= 3";
 
+/// Whether this is `ROW_NUMBER() OVER (..)`, and not an aggregate's OVER.
+pub fn is_row_number(expr: &logical_expr::Expr) -> bool {
+    let call = match expr {
+        logical_expr::Expr::Alias(alias) => alias.expr.as_ref(),
+        other => other,
+    };
+    matches!(call, logical_expr::Expr::WindowFunction(call)
+        if matches!(&call.fun, WindowFunctionDefinition::WindowUDF(function) if function.name() == ROW_NUMBER))
+}
+
 impl Lowering {
     /// The rows of a query, each with its number in its partition.
     pub fn rank(&mut self, window: &logical_expr::Window) -> Planned<NodeId> {

@@ -16,11 +16,12 @@ use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{LogicalPlan, Operator};
 use datafusion::physical_expr::expressions::{BinaryExpr, Literal};
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
+use datafusion::sql::sqlparser::ast;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 impl MetadataKey {
-    const ALL: [(&'static str, MetadataKey); 7] = [
+    const ALL: [(&'static str, MetadataKey); 10] = [
         ("topic", MetadataKey::Topic),
         ("partition", MetadataKey::Partition),
         ("offset", MetadataKey::Offset),
@@ -28,6 +29,9 @@ impl MetadataKey {
         ("timestamp-type", MetadataKey::TimestampType),
         ("headers", MetadataKey::Headers),
         ("file.path", MetadataKey::FilePath),
+        ("file.name", MetadataKey::FileName),
+        ("file.size", MetadataKey::FileSize),
+        ("file.modification-time", MetadataKey::FileModificationTime),
     ];
 
     /// The key that a job names it by.
@@ -41,12 +45,13 @@ impl MetadataKey {
     /// The type in which a source gives it.
     pub fn data_type(self) -> DataType {
         match self {
-            MetadataKey::Topic | MetadataKey::TimestampType | MetadataKey::FilePath => {
-                DataType::Utf8
-            }
+            MetadataKey::Topic
+            | MetadataKey::TimestampType
+            | MetadataKey::FilePath
+            | MetadataKey::FileName => DataType::Utf8,
             MetadataKey::Partition => DataType::Int32,
-            MetadataKey::Offset => DataType::Int64,
-            MetadataKey::Timestamp => {
+            MetadataKey::Offset | MetadataKey::FileSize => DataType::Int64,
+            MetadataKey::Timestamp | MetadataKey::FileModificationTime | MetadataKey::Clock => {
                 DataType::Timestamp(TimeUnit::Millisecond, Some(crate::sql::types::UTC.into()))
             }
             MetadataKey::Headers => {
@@ -86,6 +91,15 @@ impl Lowering {
                     let value = stored().map_err(arrow_trouble)?;
                     physical_cast(value, &base, data_type, &self.options)?
                 }
+                ColumnKind::Computed { expr } if clock(expr).is_some() => {
+                    let value = stored().map_err(arrow_trouble)?;
+                    let zone = clock(expr).is_some_and(|clock| clock != "LOCALTIMESTAMP");
+                    let data_type = DataType::Timestamp(
+                        TimeUnit::Millisecond,
+                        zone.then(|| crate::sql::types::UTC.into()),
+                    );
+                    physical_cast(value, &base, &data_type, &self.options)?
+                }
                 ColumnKind::Computed { .. } => match computed.remove(&declared.name) {
                     Some(expr) => expr,
                     None => continue,
@@ -95,7 +109,8 @@ impl Lowering {
             exprs.push(expr);
         }
         let schema = super::draft::project_schema(&names, &exprs, &base)?;
-        let mut times = vec![Time::Plain; exprs.len()];
+        let mut times: Vec<Time> = table.columns.iter().map(time_of).collect();
+        times.truncate(exprs.len());
         let watermark = match &table.watermark {
             None => None,
             Some(_) => {
@@ -131,7 +146,9 @@ impl Lowering {
     ) -> Planned<BTreeMap<String, Expr>> {
         let mut computed = BTreeMap::new();
         for declared in &table.columns {
-            if let ColumnKind::Computed { expr } = &declared.kind {
+            if let ColumnKind::Computed { expr } = &declared.kind
+                && clock(expr).is_none()
+            {
                 let expr = self.table_expr(&table.name, base, &declared.name, expr, binder);
                 let expr = expr.map_err(|trouble| trouble.or_at(declared.place))?;
                 computed.insert(declared.name.clone(), expr);
@@ -232,6 +249,36 @@ impl Lowering {
     }
 }
 
+/// The function of the clock that a computed column is, if it is just that.
+fn clock(expr: &ast::Expr) -> Option<&'static str> {
+    const CLOCKS: [&str; 5] = [
+        "PROCTIME",
+        "CURRENT_TIMESTAMP",
+        "CURRENT_ROW_TIMESTAMP",
+        "NOW",
+        "LOCALTIMESTAMP",
+    ];
+    let ast::Expr::Function(call) = expr else {
+        return None;
+    };
+    let empty = match &call.args {
+        ast::FunctionArguments::None => true,
+        ast::FunctionArguments::List(list) => list.args.is_empty(),
+        ast::FunctionArguments::Subquery(_) => false,
+    };
+    let name = call.name.to_string().to_uppercase();
+    CLOCKS
+        .into_iter()
+        .find(|clock| empty && *clock == name && call.over.is_none())
+}
+
+fn time_of(column: &Column) -> Time {
+    match &column.kind {
+        ColumnKind::Computed { expr } if clock(expr) == Some("PROCTIME") => Time::Proctime,
+        _ => Time::Plain,
+    }
+}
+
 type Stored = (SchemaRef, Vec<bool>, Vec<Metadata>);
 
 /// What the format and the connector give: columns to decode, whether each is NOT NULL, and metadata.
@@ -260,6 +307,10 @@ fn stored(table: &Table) -> Planned<Stored> {
                     return refused(*place, message, did_you_mean(key, known));
                 }
             },
+            ColumnKind::Computed { expr } if clock(expr).is_some() => metadata.push(Metadata {
+                name: name.clone(),
+                key: MetadataKey::Clock,
+            }),
             ColumnKind::Computed { .. } => {}
         }
     }

@@ -72,7 +72,14 @@ fn with_columns(
 ) -> Arc<dyn PhysicalExpr> {
     let replaced = expr.transform_down(|expr| {
         if let Some(call) = expr.downcast_ref::<ScalarFunctionExpr>()
-            && ["extract", "timestampdiff", "timestampadd"].contains(&call.name())
+            && [
+                "extract",
+                "timestampdiff",
+                "timestampadd",
+                "json_object",
+                "json_array",
+            ]
+            .contains(&call.name())
         {
             let mut args = call.args().to_vec();
             for arg in args.iter_mut().skip(1) {

@@ -301,6 +301,13 @@ impl<'a> Before<'a> {
                 "",
             );
         }
+        if crate::sql::functions::ONLY_OVER.contains(&func.name()) {
+            return refused(
+                place,
+                format!("{name} is not supported in GROUP BY"),
+                "it is OVER: FIRST_VALUE(x) OVER (PARTITION BY key ORDER BY ts)",
+            );
+        }
         if params.args.len() != 1 {
             return refused(place, format!("{name} takes one argument"), "");
         }

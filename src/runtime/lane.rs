@@ -169,6 +169,7 @@ impl Lane {
             .sources
             .entry(scan.table().to_string())
             .or_default();
+        scan.reads(split.reader.file());
         let (watermark, letters) = (&mut split.watermark, &mut self.letters);
         let batch = match polled {
             Poll::Records(records) => Some(scan.records(&records, view, watermark, letters, book)?),

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::operator::hidden;
 use crate::operator::watermark::{SplitWatermark, WatermarkStage};
 use crate::plan::{Metadata, MetadataKey, Node, Scan};
-use crate::source::{Columns, Records};
+use crate::source::{Columns, FileFacts, Records};
 use arrow::array::{
     ArrayRef, BinaryBuilder, Int32Array, Int64Array, MapBuilder, MapFieldNames, StringArray,
     StringBuilder, TimestampMillisecondArray,
@@ -33,6 +33,8 @@ pub struct LaneScan {
     watermark: Option<WatermarkStage>,
     hidden: bool,
     output: SchemaRef,
+    /// The file that is being read.
+    file: Option<FileFacts>,
 }
 
 /// Rows with the records that they came from.
@@ -94,7 +96,13 @@ impl LaneScan {
             }),
             hidden: scan.hidden,
             output: Arc::clone(&node.schema),
+            file: None,
         })
+    }
+
+    /// From here on rows come of this file.
+    pub fn reads(&mut self, file: Option<FileFacts>) {
+        self.file = file;
     }
 
     pub fn table(&self) -> &str {
@@ -272,7 +280,7 @@ impl LaneScan {
         let count = rows.batch.num_rows();
         let mut columns = rows.batch.columns().to_vec();
         for (key, field) in &self.metadata {
-            let column = metadata_column(*key, rows, split, count)?;
+            let column = metadata_column(*key, rows, (split, self.file), count)?;
             columns.push(if column.data_type() == field.data_type() {
                 column
             } else {
@@ -295,7 +303,7 @@ fn metadata_field(column: &Metadata) -> Field {
 fn metadata_column(
     key: MetadataKey,
     rows: &Rows<'_>,
-    split: &SplitView,
+    (split, file): (&SplitView, Option<FileFacts>),
     count: usize,
 ) -> Result<ArrayRef> {
     let topic = || Arc::new(StringArray::from(vec![split.split.topic.as_ref(); count])) as ArrayRef;
@@ -306,7 +314,22 @@ fn metadata_column(
             ))
         })
     };
+    let moments = |at: Option<i64>| {
+        let moments = TimestampMillisecondArray::from(vec![at; count]);
+        Arc::new(moments.with_timezone("UTC")) as ArrayRef
+    };
     Ok(match key {
+        MetadataKey::Clock => moments(Some(split.now_ms)),
+        MetadataKey::FileName => {
+            let path = split.split.topic.as_ref();
+            let name = path.rsplit('/').next().unwrap_or(path);
+            Arc::new(StringArray::from(vec![name; count]))
+        }
+        MetadataKey::FileSize => {
+            let size = file.map(|file| file.size as i64);
+            Arc::new(Int64Array::from(vec![size; count]))
+        }
+        MetadataKey::FileModificationTime => moments(file.map(|file| file.modified_ms)),
         MetadataKey::Topic | MetadataKey::FilePath => topic(),
         MetadataKey::Partition => Arc::new(Int32Array::from(vec![split.split.partition; count])),
         MetadataKey::Offset => Arc::new(
@@ -328,8 +351,11 @@ fn metadata_column(
         MetadataKey::TimestampType => {
             let records = records()?;
             let types = rows.origin.iter().map(|&record| {
+                let appended = records.appended.get(record as usize);
                 if records.timestamps[record as usize] < 0 {
                     "NoTimestampType"
+                } else if appended.is_some_and(|appended| *appended) {
+                    "LogAppendTime"
                 } else {
                     "CreateTime"
                 }

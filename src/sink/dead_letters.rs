@@ -116,8 +116,6 @@ mod tests {
                     watermark: None,
                     primary_key: vec![],
                     partitioned_by: vec![],
-                    primary_key: vec![],
-                    metadata: Default::default(),
                     options: Options {
                         entries: [("connector", connector), ("path", path)].map(entry).into(),
                     },

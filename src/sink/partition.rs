@@ -301,6 +301,8 @@ mod tests {
                 Field::new("hour", DataType::Int32, true),
             ])),
             partitioned_by: partitioned_by.iter().map(|name| name.to_string()).collect(),
+            primary_key: vec![],
+            metadata: Default::default(),
             options: Options::default(),
         }
     }

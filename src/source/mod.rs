@@ -165,6 +165,14 @@ impl Columns {
     }
 }
 
+/// What a store says about a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileFacts {
+    pub size: u64,
+    /// Milliseconds since 1970.
+    pub modified_ms: i64,
+}
+
 /// Reads one split, in order.
 pub trait Reader: Send {
     /// What is there now, in about `max_bytes`; never waits.
@@ -175,6 +183,11 @@ pub trait Reader: Send {
 
     /// How many records the split still holds behind the position, where that is known.
     fn lag(&self) -> Option<u64> {
+        None
+    }
+
+    /// The file that it reads, where it reads one.
+    fn file(&self) -> Option<FileFacts> {
         None
     }
 
@@ -196,6 +209,8 @@ pub struct Records {
     pub offsets: Vec<i64>,
     /// Milliseconds since 1970; -1 where the source has none.
     pub timestamps: Vec<i64>,
+    /// Whether the timestamp is that of the broker's log. Filled by Kafka only.
+    pub appended: Vec<bool>,
     /// Filled only when the table has a `headers` column.
     pub headers: Vec<Vec<(String, Vec<u8>)>>,
 }
@@ -218,6 +233,7 @@ impl Records {
             has_key: Vec::with_capacity(records),
             offsets: Vec::with_capacity(records),
             timestamps: Vec::with_capacity(records),
+            appended: Vec::new(),
             headers: Vec::new(),
         }
     }

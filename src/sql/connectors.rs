@@ -73,8 +73,13 @@ pub const CONNECTORS: &[Connector] = &[
             filesystem::COMMIT,
             filesystem::GLUE,
         ],
-        metadata: &["file.path"],
-        later_metadata: &["file.name", "file.size", "file.modification-time"],
+        metadata: &[
+            "file.path",
+            "file.name",
+            "file.size",
+            "file.modification-time",
+        ],
+        later_metadata: &[],
         check: filesystem::check,
     },
     Connector {

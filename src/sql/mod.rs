@@ -15,6 +15,7 @@ pub mod values;
 mod allowed;
 mod ddl;
 mod intervals;
+mod json_forms;
 mod names;
 mod statements;
 mod syntax;
@@ -30,7 +31,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A place in the job file, counted from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Place {
     pub line: u64,
     pub column: u64,

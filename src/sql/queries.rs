@@ -24,10 +24,14 @@
 //!   `'HOUR'`, `'DAY'`, `'WEEK'`, `'MONTH'`, `'QUARTER'`, `'YEAR'` (`SQL_TSI_` taken off, upper case).
 //! - **EXTRACT, SUBSTRING, TRIM, POSITION, OVERLAY, FLOOR(x), CEIL(x)** are sqlparser's own forms: DataFusion hands them to its
 //!   `ExprPlanner`s.
+//! - **UNNEST** behind a table, `FROM t CROSS JOIN UNNEST(t.items) AS u(item)`, is a `TableFactor::NestedJoin` of what stands before it
+//!   and one join with a `TableFactor::UNNEST` of one expression; its operator is `CrossJoin` or `Left`, without a condition. [`unnest`]
+//!   takes this form apart.
+//! - **OVER** and WINDOW are sqlparser's own forms.
 //! - `ARRAY[..]` is `Expr::Array`, `a[1]` and `row.field` are what sqlparser makes of them.
 //!
 //! What is not in this list of forms is refused here, at its place, so that DataFusion never sees it: ORDER BY, LIMIT, DISTINCT,
-//! OVER, set operations but UNION ALL, sub-queries in expressions, USING and NATURAL, and whatever sqlparser knows and Flink does not.
+//! set operations but UNION ALL, sub-queries in expressions, USING and NATURAL, and whatever sqlparser knows and Flink does not.
 //! Spans are places in the job file as the user wrote it.
 
 use super::Place;
@@ -37,8 +41,8 @@ use super::refusal::{Parsed, Refusal};
 use super::syntax::{Walk, is_word, read};
 use crate::plan::Window;
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName,
-    ObjectNamePart, Query, TableAlias, TableFactor, VisitMut,
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, JoinOperator,
+    ObjectName, ObjectNamePart, Query, TableAlias, TableFactor, VisitMut,
 };
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
@@ -108,6 +112,44 @@ pub fn window(factor: &TableFactor) -> Option<WindowCall<'_>> {
         window,
         alias: alias.as_ref(),
     })
+}
+
+/// An UNNEST behind a table as it stands in a FROM clause.
+pub struct Unnested<'a> {
+    pub left: &'a TableFactor,
+    pub array: &'a Expr,
+    pub outer: bool,
+    pub ordinality: bool,
+    pub alias: Option<&'a TableAlias>,
+}
+
+/// Takes an UNNEST apart; nothing for any other member of a FROM clause.
+pub fn unnest(factor: &TableFactor) -> Option<Unnested<'_>> {
+    let TableFactor::NestedJoin {
+        table_with_joins,
+        alias: None,
+    } = factor
+    else {
+        return None;
+    };
+    let [join] = table_with_joins.joins.as_slice() else {
+        return None;
+    };
+    match &join.relation {
+        TableFactor::UNNEST {
+            alias,
+            array_exprs,
+            with_ordinality,
+            ..
+        } => Some(Unnested {
+            left: &table_with_joins.relation,
+            array: array_exprs.first()?,
+            outer: matches!(join.join_operator, JoinOperator::Left(_)),
+            ordinality: *with_ordinality,
+            alias: alias.as_ref(),
+        }),
+        _ => None,
+    }
 }
 
 /// Reads the query that the rest of a statement is.
@@ -297,7 +339,10 @@ pub(super) fn normalise_window(function: &mut Function, place: Place) -> Parsed<
                 .hint("TUMBLE, HOP and CUMULATE are"));
         }
         Some("UNNEST") => {
-            return Err(Refusal::new(place, "UNNEST is not supported yet"));
+            return Err(
+                Refusal::new(place, "UNNEST stands behind the table whose array it takes")
+                    .hint("write FROM t CROSS JOIN UNNEST(t.items) AS u(item)"),
+            );
         }
         _ => {
             return Err(Refusal::new(

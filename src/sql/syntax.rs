@@ -6,7 +6,7 @@
 use super::Place;
 use super::refusal::{Parsed, Refusal};
 use super::text::Text;
-use super::{intervals, types};
+use super::{intervals, json_forms, types};
 use datafusion::sql::sqlparser::ast::{
     CastKind, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
     FunctionArguments, Ident, ObjectName, TypedString, Value, ValueWithSpan,
@@ -133,13 +133,32 @@ impl Dialect for Flink {
 
     fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
         let parsed = prefix(parser)?;
-        Some(parsed.map_err(|refusal| {
+        Some(self.refusing(parsed))
+    }
+
+    fn parse_infix(
+        &self,
+        parser: &mut Parser,
+        expr: &Expr,
+        _precedence: u8,
+    ) -> Option<Result<Expr, ParserError>> {
+        if !json_forms::sees_is_json(parser) {
+            return None;
+        }
+        Some(self.refusing(json_forms::is_json(parser, expr.clone())))
+    }
+}
+
+impl Flink {
+    /// Keeps what was refused, and tells sqlparser of it in its own words.
+    fn refusing(&self, parsed: Parsed<Expr>) -> Result<Expr, ParserError> {
+        parsed.map_err(|refusal| {
             let at = Location::new(refusal.place.line, refusal.place.column);
             // With its place, as sqlparser writes it, so that `read` sees that it is the same failure.
             let error = ParserError::ParserError(format!("{}{at}", refusal.message));
             self.refused.replace(Some(refusal));
             error
-        }))
+        })
     }
 }
 
@@ -195,12 +214,26 @@ fn prefix(parser: &mut Parser) -> Option<Parsed<Expr>> {
             Some(typed_text(parser, data_type))
         }
         ("TABLE", Token::Word(_)) => Some(table_argument(parser)),
-        ("MAP", Token::LBracket) => Some(Err(Refusal::new(
-            first.span,
-            "MAP[..] is not supported yet",
-        ))),
+        ("MAP", Token::LBracket) => Some(map(parser)),
+        (word, _) if called => json_forms::call(parser, word),
         _ => None,
     }
+}
+
+/// `MAP[key, value, ..]`, as a call.
+fn map(parser: &mut Parser) -> Parsed<Expr> {
+    let span = parser.peek_token_ref().span;
+    parser.advance_token();
+    parser.symbol(&Token::LBracket)?;
+    let mut args = Vec::new();
+    while parser.peek_token_ref().token != Token::RBracket {
+        args.push(parser.expr()?);
+        if !parser.consume_token(&Token::Comma) {
+            break;
+        }
+    }
+    parser.symbol(&Token::RBracket)?;
+    Ok(json_forms::made("MAP", span, args))
 }
 
 /// `CAST(value AS type)`, with Flink's types.

@@ -268,6 +268,12 @@ impl Types<'_, '_> {
                 let field = Field::new("item", item.data_type, !item.not_null);
                 return Ok((DataType::List(Arc::new(field)), item.uncastable));
             }
+            "MULTISET" => {
+                self.open()?;
+                let item = self.declared()?;
+                self.close()?;
+                return Ok((super::functions::multiset(item.data_type), item.uncastable));
+            }
             "MAP" => {
                 self.open()?;
                 let key = self.declared()?;
@@ -459,7 +465,7 @@ fn unknown(word: &str, place: Place) -> Refusal {
         "JSON" | "VARIANT" => {
             "use STRING and JSON_VALUE, or declare the fields with ROW<name type, ..>"
         }
-        "MULTISET" | "RAW" | "INTERVAL" | "NULL" | "SYMBOL" => "",
+        "RAW" | "INTERVAL" | "NULL" | "SYMBOL" => "",
         _ => {
             "the types are STRING, VARCHAR, CHAR, BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, DECIMAL, DATE, TIME, \
              TIMESTAMP, TIMESTAMP_LTZ, BYTES, VARBINARY, BINARY, ARRAY, MAP and ROW"

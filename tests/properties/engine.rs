@@ -248,9 +248,14 @@ impl Engine {
     }
 
     pub fn end(&mut self) {
+        self.last_watermark();
+        assert!(self.snapshot().is_empty(), "nothing is kept after the end");
+    }
+
+    /// The end for a node that remembers what came out, for the next run.
+    pub fn last_watermark(&mut self) {
         let end = vec![Progress::at(EventTime::END); self.inputs.len()];
         self.watermark(&end);
-        assert!(self.snapshot().is_empty(), "nothing is kept after the end");
     }
 
     pub fn after(&mut self, after: &After) {

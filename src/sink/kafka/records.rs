@@ -4,8 +4,10 @@
 //! become a dead letter.
 
 use crate::error::{Error, Result};
+use crate::operator::changes::Kind;
+use crate::operator::hidden;
 use crate::sink::options::TableSpec;
-use crate::sink::rows::{KIND, Shaped, kind};
+use crate::sink::rows::Shaped;
 use crate::sink::text::TextFormat;
 use crate::sink::{Rejected, raw::RawFormat};
 use arrow::array::{
@@ -174,14 +176,19 @@ impl Encoder {
         };
         let is = |wanted: i8| move |kind: i8| Some(kind == wanted);
         if !self.upsert {
-            if kinds.values().iter().all(|kind| *kind == kind::INSERT) {
+            if kinds
+                .values()
+                .iter()
+                .all(|kind| *kind == Kind::Insert as i8)
+            {
                 return Ok((rows, None));
             }
             return Err(Error::bug(format!(
-                "rows that change what was there came to a 'kafka' table, which can only be added to ('{KIND}' is not 0)"
+                "rows that change what was there came to a 'kafka' table, which can only be added to ('{}' is not 0)",
+                hidden::KIND
             )));
         }
-        let before = is(kind::UPDATE_BEFORE);
+        let before = is(Kind::UpdateBefore as i8);
         let kept = kinds
             .values()
             .iter()
@@ -190,8 +197,8 @@ impl Encoder {
         let left = kinds
             .values()
             .iter()
-            .filter(|kind| **kind != kind::UPDATE_BEFORE);
-        let deletes = BooleanArray::from_iter(left.map(|kind| is(kind::DELETE)(*kind)));
+            .filter(|kind| **kind != Kind::UpdateBefore as i8);
+        let deletes = BooleanArray::from_iter(left.map(|kind| is(Kind::Delete as i8)(*kind)));
         Ok((filter_record_batch(&rows, &kept)?, Some(deletes)))
     }
 

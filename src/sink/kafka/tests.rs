@@ -1,11 +1,12 @@
 //! Kafka tables against a real broker, named in `TRIBUTARY_TEST_KAFKA`: librdkafka's mock cluster keeps no transactions.
 
 use super::super::rows::suite::{self, Place};
-use super::super::rows::{KIND, Mark, Share, Target};
+use super::super::rows::{Mark, Share, Target};
 use super::super::testing::{Row, World};
 use super::super::{Publisher, Sink, SinkContext, Token};
 use super::target::KafkaTarget;
 use crate::error::{Error, Kind, Result};
+use crate::operator::changes;
 use crate::source::embedded::Embedded;
 use arrow::array::{Int8Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
@@ -208,7 +209,9 @@ impl Place for Bench {
         let admin = self.admin();
         let options = AdminOptions::new();
         // A topic without transactions has no group.
-        let _ = self.world.wait(admin.delete_groups(&[&group], &options));
+        let _ = self
+            .world
+            .wait(admin.delete_groups(&[group.as_str()], &options));
     }
 
     fn is_exact(&self) -> bool {
@@ -362,7 +365,7 @@ fn upserts_leave_the_last_row_and_tombstones() {
         .world
         .rows(&[(1, "a", "x"), (2, "b", "x"), (3, "a", "x"), (4, "b", "x")]);
     let mut fields = rows.schema().fields().to_vec();
-    fields.push(Arc::new(Field::new(KIND, DataType::Int8, false)));
+    fields.push(Arc::new(changes::field()));
     let mut columns = rows.columns().to_vec();
     columns.push(Arc::new(Int8Array::from(vec![0, 0, 2, 3])));
     bench.write(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap());
@@ -398,7 +401,7 @@ fn what_the_topic_would_not_take_is_given_back() {
     // What compression makes of a record is known only when it is sent. That ends the job, which says what to do.
     let options = [("properties.compression.type", "lz4")];
     let bench = Bench::with("limit", 1, &small, &options).unwrap();
-    let random: String = std::iter::repeat_with(|| fastrand::alphanumeric())
+    let random: String = std::iter::repeat_with(fastrand::alphanumeric)
         .take(9000)
         .collect();
     let (mut sink, publisher) = bench.process("o1");

@@ -9,7 +9,7 @@ use futures::{FutureExt, TryStreamExt};
 use std::sync::{Arc, Mutex};
 
 /// What all processes share: the rows that anybody sees, and the mark that was set with them.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct MemoryTopic(Arc<Mutex<Topic>>);
 
 #[derive(Default)]

@@ -21,6 +21,7 @@ pub(super) use publisher::RowPublisher;
 use super::options::TableSpec;
 use super::{Carry, Rejected, Sink, SinkContext, Staging, Token, expect_columns, slice_bytes};
 use crate::error::{Error, Result};
+use crate::operator::hidden;
 use arrow::array::{Array, AsArray, Int8Array, RecordBatch};
 use arrow::datatypes::Int8Type;
 use futures::FutureExt;
@@ -30,16 +31,6 @@ use staged::{Folder, Name};
 use std::fmt;
 use std::sync::Arc;
 use tokio::task::JoinHandle;
-
-/// The hidden column of results that change: what each row does to what was there before.
-pub(super) const KIND: &str = "__kind";
-
-/// Its values.
-pub(super) mod kind {
-    pub const INSERT: i8 = 0;
-    pub const UPDATE_BEFORE: i8 = 1;
-    pub const DELETE: i8 = 3;
-}
 
 /// Rows beyond this are written before the barrier.
 const SPILL_BYTES: usize = 8 << 20;
@@ -243,14 +234,15 @@ impl Sink for RowSink {
 
 /// The table's own columns, and what each row does where a hidden column says it.
 fn split_kinds(mut batch: RecordBatch) -> Result<(RecordBatch, Option<Int8Array>)> {
-    let Ok(index) = batch.schema_ref().index_of(KIND) else {
+    let Ok(index) = batch.schema_ref().index_of(hidden::KIND) else {
         return Ok((batch, None));
     };
     let kinds = batch.remove_column(index);
     match kinds.as_primitive_opt::<Int8Type>() {
         Some(kinds) if kinds.null_count() == 0 => Ok((batch, Some(kinds.clone()))),
         _ => Err(Error::bug(format!(
-            "the column '{KIND}' is a {}, or has NULLs",
+            "the column '{}' is a {}, or has NULLs",
+            hidden::KIND,
             kinds.data_type()
         ))),
     }

@@ -1,8 +1,9 @@
 //! What every target of epochs must pass, wherever its rows go.
 
 use super::memory::{MemoryTarget, MemoryTopic};
-use super::{KIND, RowPublisher, RowSink, Target, kind};
+use super::{RowPublisher, RowSink, Target};
 use crate::error::{Error, Kind};
+use crate::operator::changes;
 use crate::sink::testing::{Row, World};
 use crate::sink::{Publisher, Sink, Token};
 use arrow::array::{AsArray, Int8Array, RecordBatch};
@@ -104,7 +105,7 @@ impl<'a> Process<'a> {
             let said = Arc::clone(&said);
             Arc::new(move |text: &str| said.lock().unwrap().push(text.to_string()))
         };
-        let at_once = Arc::new(|_| futures::future::ready(()).boxed());
+        let at_once: crate::clock::Sleeper = Arc::new(|_| futures::future::ready(()).boxed());
         let publisher = RowPublisher::new(&world.table, place.target(owner), &context);
         Process {
             place,
@@ -341,9 +342,12 @@ fn the_hidden_column_is_taken_off() {
     let world = place.world();
     let rows = world.rows(&FIRST);
     let mut fields = rows.schema().fields().to_vec();
-    fields.push(Arc::new(Field::new(KIND, DataType::Int8, false)));
+    fields.push(Arc::new(changes::field()));
     let mut columns = rows.columns().to_vec();
-    columns.push(Arc::new(Int8Array::from(vec![kind::INSERT; 3])));
+    columns.push(Arc::new(Int8Array::from(vec![
+        changes::Kind::Insert as i8;
+        3
+    ])));
     let rows = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
     process.sink.write(rows).unwrap();
     let tokens = world

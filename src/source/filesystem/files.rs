@@ -1,6 +1,7 @@
 //! Finding files, and reading what their paths say.
 
 use crate::error::{Error, Result};
+use crate::source::FileFacts;
 use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -21,6 +22,7 @@ pub(super) struct File {
     pub name: Arc<str>,
     pub path: Path,
     pub size: u64,
+    pub modified_ms: i64,
 }
 
 impl Folder {
@@ -37,6 +39,7 @@ impl Folder {
                 name,
                 path: one.location,
                 size: one.size,
+                modified_ms: one.last_modified.timestamp_millis(),
             }]);
         }
         let found: Vec<_> = self
@@ -64,6 +67,7 @@ impl Folder {
                 Some(File {
                     name,
                     size: object.size,
+                    modified_ms: object.last_modified.timestamp_millis(),
                     path: object.location,
                 })
             })
@@ -74,6 +78,13 @@ impl Folder {
 }
 
 impl File {
+    pub fn facts(&self) -> FileFacts {
+        FileFacts {
+            size: self.size,
+            modified_ms: self.modified_ms,
+        }
+    }
+
     /// The value of `column` in a path like `.../dt=2024-01-01/hour=07/file`.
     pub fn partition_value(&self, column: &str) -> Option<String> {
         let mut parts = self.name.split('/').filter_map(|part| part.split_once('='));

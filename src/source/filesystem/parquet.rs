@@ -1,6 +1,6 @@
 //! Reads a Parquet file: the columns that the job uses, in the types that the table declares.
 
-use super::super::{BadRow, Columns, Poll, Position, Reader, Waker};
+use super::super::{BadRow, Columns, FileFacts, Poll, Position, Reader, Waker};
 use super::{File, Opening, Shape};
 use crate::catalog::hive::NULL_PARTITION;
 use crate::decode::Reason;
@@ -21,6 +21,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 const BATCH_ROWS: usize = 8192;
 
 pub(super) struct ParquetReader {
+    file: FileFacts,
     batches: Receiver<Result<Columns>>,
     next: i64,
     finished: bool,
@@ -29,7 +30,7 @@ pub(super) struct ParquetReader {
 impl ParquetReader {
     pub fn open(opening: Opening, shape: Shape) -> Result<Self> {
         let (sender, batches) = channel(1);
-        let next = opening.skip;
+        let (next, file) = (opening.skip, opening.file.facts());
         let runtime = opening.runtime.clone();
         runtime.spawn(async move {
             let waker = opening.waker.clone();
@@ -41,6 +42,7 @@ impl ParquetReader {
             waker.wake();
         });
         Ok(ParquetReader {
+            file,
             batches,
             next,
             finished: false,
@@ -49,6 +51,10 @@ impl ParquetReader {
 }
 
 impl Reader for ParquetReader {
+    fn file(&self) -> Option<FileFacts> {
+        Some(self.file)
+    }
+
     fn poll(&mut self, _max_bytes: usize) -> Result<Poll> {
         match self.batches.try_recv() {
             Ok(columns) => {

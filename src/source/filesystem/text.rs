@@ -1,6 +1,6 @@
 //! Reads a text file record by record, as it comes or compressed.
 
-use super::super::{Poll, Position, Reader, Records, Waker};
+use super::super::{FileFacts, Poll, Position, Reader, Records, Waker};
 use super::records::{Quoting, Splitter, without_break};
 use super::{File, Opening};
 use crate::error::{Error, Result};
@@ -93,6 +93,10 @@ impl TextReader {
 }
 
 impl Reader for TextReader {
+    fn file(&self) -> Option<FileFacts> {
+        Some(self.file.facts())
+    }
+
     fn poll(&mut self, max_bytes: usize) -> Result<Poll> {
         let mut records = Records::default();
         while !self.finished && records.len() < MAX_RECORDS && records.byte_size() < max_bytes {

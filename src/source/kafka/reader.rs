@@ -9,7 +9,7 @@ use rdkafka::Offset;
 use rdkafka::consumer::Consumer;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::message::{BorrowedMessage, Headers, Message, Timestamp};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -247,6 +247,8 @@ fn push(records: &mut Records, message: &BorrowedMessage, with_headers: bool) {
         message.key(),
         message.payload(),
     );
+    let appended = matches!(message.timestamp(), Timestamp::LogAppendTime(_));
+    records.appended.push(appended);
     if with_headers {
         let headers = message
             .headers()

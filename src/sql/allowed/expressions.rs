@@ -74,10 +74,20 @@ pub fn check(expr: &Expr, in_window: bool) -> Parsed<()> {
             ..
         } => Ok(()),
         Expr::Ceil { field, .. } | Expr::Floor { field, .. } => match field {
-            CeilFloorKind::DateTimeField(DateTimeField::NoDateTime) => Ok(()),
+            CeilFloorKind::DateTimeField(
+                DateTimeField::NoDateTime
+                | DateTimeField::Second
+                | DateTimeField::Minute
+                | DateTimeField::Hour
+                | DateTimeField::Day
+                | DateTimeField::Week(None)
+                | DateTimeField::Month
+                | DateTimeField::Quarter
+                | DateTimeField::Year,
+            ) => Ok(()),
             _ => refuse(
-                "CEIL and FLOOR of a time are not supported",
-                "DATE_FORMAT(time, 'yyyy-MM-dd HH:00') cuts a time off, as text",
+                "CEIL and FLOOR do not know this unit",
+                "it is one of SECOND, MINUTE, HOUR, DAY, WEEK, MONTH, QUARTER and YEAR",
             ),
         },
         Expr::Value(value) => match &value.value {
@@ -193,10 +203,18 @@ fn call(function: &Function, in_window: bool) -> Parsed<()> {
             "windows stand in FROM: FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(time), INTERVAL '1' MINUTE)) GROUP BY window_start, window_end",
         );
     }
-    match &function.over {
-        None => {}
-        Some(over) if word == "ROW_NUMBER" => row_number(function, over)?,
-        Some(_) => return refuse("OVER is not supported yet", ""),
+    if word == "ROW_NUMBER"
+        && let Some(over) = &function.over
+    {
+        row_number(function, over)?;
+    }
+    if let Some(WindowType::WindowSpec(WindowSpec {
+        window_frame: Some(frame),
+        ..
+    })) = &function.over
+        && frame.units == WindowFrameUnits::Groups
+    {
+        return refuse("GROUPS is not supported", "count ROWS, or a RANGE of time");
     }
     if !function.within_group.is_empty() || function.null_treatment.is_some() {
         return refuse(

@@ -2,6 +2,7 @@
 //! DataFusion drops parts of some of them without a word.
 
 mod expressions;
+mod unnest;
 
 use super::Place;
 use super::queries::{function_name, normalise_window};
@@ -196,7 +197,11 @@ impl Allowed {
                 self.in_window = true;
                 self.alias(alias.as_ref())
             }
-            TableFactor::UNNEST { .. } => self.refuse(at, "UNNEST is not supported yet", ""),
+            // Only `unnest::normalise` makes it.
+            TableFactor::UNNEST { alias, .. } => {
+                let alias = alias.clone();
+                self.alias(alias.as_ref())
+            }
             _ => self.refuse(
                 at,
                 "this is not supported in FROM",
@@ -318,9 +323,6 @@ impl VisitorMut for Allowed {
                 "rows come from a table: see the connector 'datagen'",
             );
         }
-        if let Some(window) = select.named_window.first() {
-            return self.refuse(window.0.span, "WINDOW is not supported yet", "");
-        }
         let foreign = select.top.is_some()
             || !select.optimizer_hints.is_empty()
             || select.select_modifiers.is_some()
@@ -337,6 +339,9 @@ impl VisitorMut for Allowed {
             || select.flavor != SelectFlavor::Standard;
         if foreign {
             return self.refuse(at, "this SELECT has a clause that is not Flink SQL", "");
+        }
+        if let Err(refusal) = unnest::normalise(&mut select.from) {
+            return self.refuse(refusal.place, refusal.message, &refusal.hint);
         }
         select.from.iter().try_for_each(|joined| self.joins(joined))
     }

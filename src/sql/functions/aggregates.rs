@@ -27,6 +27,52 @@ pub fn aggregates() -> Vec<Arc<AggregateUDF>> {
             signature: numeric(),
         })),
     ]
+    .into_iter()
+    .chain(ONLY_OVER.map(|name| {
+        Arc::new(AggregateUDF::from(OnlyOver {
+            name,
+            signature: numeric(),
+        }))
+    }))
+    .collect()
+}
+
+/// Aggregates that depend on the order of rows, or have no final value that a window could keep: they are computed OVER.
+pub const ONLY_OVER: [&str; 3] = ["first_value", "last_value", "collect"];
+
+/// One of [`ONLY_OVER`], while a job is planned.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct OnlyOver {
+    name: &'static str,
+    signature: Signature,
+}
+
+impl AggregateUDFImpl for OnlyOver {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        match types {
+            [_] => Ok(types.to_vec()),
+            _ => plan_err!("{} takes one argument", self.name.to_uppercase()),
+        }
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        Ok(match self.name {
+            "collect" => crate::sql::functions::multiset(types[0].clone()),
+            _ => types[0].clone(),
+        })
+    }
+
+    fn accumulator(&self, _: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        internal_err!("{} is replaced when a job is planned", self.name)
+    }
 }
 
 fn numeric() -> Signature {

@@ -3,8 +3,8 @@
 use super::Takes::{Any, Array as ArrayOf, Text};
 use super::{Function, Gives, column, common_type, numbers, text_rows, texts, type_name};
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Int32Array, ListArray, MutableArrayData, StringArray,
-    UInt32Array, make_array as array_of,
+    Array, ArrayRef, AsArray, BooleanArray, Int32Array, ListArray, ListBuilder, MutableArrayData,
+    StringArray, StringBuilder, UInt32Array, make_array as array_of,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::kernels::cmp::not_distinct;
@@ -41,6 +41,23 @@ pub(super) fn functions() -> Vec<Function> {
 /// A list's type.
 pub(super) fn list_of(item: DataType) -> DataType {
     DataType::List(Arc::new(Field::new("item", item, true)))
+}
+
+/// A column of ARRAY<STRING>, one value for each row of the batch.
+pub(super) fn text_lists(
+    args: &ScalarFunctionArgs,
+    value: impl Fn(usize) -> Option<Vec<Option<String>>>,
+) -> Result<ArrayRef> {
+    let mut lists = ListBuilder::new(StringBuilder::new());
+    for row in 0..args.number_rows {
+        let items = value(row);
+        let present = items.is_some();
+        for item in items.into_iter().flatten() {
+            lists.values().append_option(item);
+        }
+        lists.append(present);
+    }
+    Ok(Arc::new(lists.finish()))
 }
 
 /// `ARRAY[a, b, ..]`.
@@ -189,7 +206,7 @@ impl TrueIndex for BooleanArray {
     }
 }
 
-fn key_and_value(map: &DataType) -> Result<(DataType, DataType)> {
+pub(super) fn key_and_value(map: &DataType) -> Result<(DataType, DataType)> {
     if let DataType::Map(entries, _) = map
         && let DataType::Struct(pair) = entries.data_type()
         && let [key, value] = pair.as_ref()

@@ -15,6 +15,8 @@ mod digest;
 mod fields;
 mod java_double;
 mod java_regex;
+mod json;
+mod maps;
 mod math;
 mod pattern;
 mod regex;
@@ -22,22 +24,24 @@ mod row_number;
 mod text;
 mod time;
 mod time_text;
+mod time_units;
 mod windows;
 
-pub use aggregates::{Average, Sum, aggregates};
+pub use aggregates::{Average, ONLY_OVER, Sum, aggregates};
 pub use arrays::{element_at, make_array};
 pub use cast::{Cast, cast, physical as physical_cast, refusal as cast_refusal};
 pub use cast_text::to_text;
 pub use choices::{Choices, choices};
 pub use conditional::not_null;
 pub use fields::{field, is_field};
+pub use maps::multiset;
 pub(crate) use pattern::Pattern;
 pub use row_number::{ROW_NUMBER, row_number};
 pub use windows::{Bound, WindowBound, window_bound};
 
 pub use crate::sql::types::flink_name as type_name;
 
-use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, Int32Array, PrimitiveArray, StringArray};
 use arrow::datatypes::{ArrowPrimitiveType, DataType, TimeUnit};
 use datafusion::common::{Result, exec_err, plan_err};
 use datafusion::logical_expr::{
@@ -54,8 +58,11 @@ pub fn all() -> Vec<Arc<ScalarUDF>> {
         regex::functions(),
         math::functions(),
         time::functions(),
+        time_units::functions(),
         arrays::functions(),
         digest::functions(),
+        json::functions(),
+        maps::functions(),
     ]
     .into_iter()
     .flatten()
@@ -72,7 +79,8 @@ pub fn named(name: &str) -> Option<Arc<ScalarUDF>> {
 pub fn constant_refusal(name: &str, constants: &[Option<&str>]) -> Option<String> {
     let constant = |index: usize| constants.get(index).copied().flatten();
     match name {
-        "regexp_extract" | "regexp_replace" | "regexp" => {
+        "regexp_extract" | "regexp_replace" | "regexp" | "regexp_extract_all" | "regexp_count"
+        | "regexp_substr" | "regexp_instr" => {
             let pattern = constant(1)?;
             let why = java_regex::compile(pattern).err()?;
             Some(format!(
@@ -82,6 +90,7 @@ pub fn constant_refusal(name: &str, constants: &[Option<&str>]) -> Option<String
         "date_format" | "from_unixtime" | "unix_timestamp" | "to_timestamp" | "to_date" => {
             pattern::Pattern::compile(constant(1)?).err()
         }
+        "json_value" | "json_query" | "json_exists" => json::Path::compile(constant(1)?).err(),
         "extract" => {
             let unit = constant(0)?;
             let known = time::EXTRACT_UNITS.contains(&unit);
@@ -96,6 +105,8 @@ pub fn constant_refusal(name: &str, constants: &[Option<&str>]) -> Option<String
     }
 }
 
+const CLOCK: &str = "a query has no clock: declare a column of the table that is read AS PROCTIME() (or CURRENT_TIMESTAMP), and use that";
+
 /// Functions that Flink has and a job cannot call, with the reason and the way round.
 pub const REFUSED: &[(&str, &str)] = &[
     (
@@ -107,38 +118,14 @@ pub const REFUSED: &[(&str, &str)] = &[
         "rand_integer",
         "a job that starts again must give the same rows",
     ),
-    (
-        "now",
-        "processing time is not supported yet; use the event time of the row",
-    ),
-    (
-        "proctime",
-        "processing time is not supported yet; use the event time of the row",
-    ),
-    (
-        "current_timestamp",
-        "processing time is not supported yet; use the event time of the row",
-    ),
-    (
-        "current_row_timestamp",
-        "processing time is not supported yet; use the event time of the row",
-    ),
-    (
-        "current_date",
-        "processing time is not supported yet; use the event time of the row",
-    ),
-    (
-        "current_time",
-        "processing time is not supported yet; use the event time of the row",
-    ),
-    (
-        "localtime",
-        "processing time is not supported yet; use the event time of the row",
-    ),
-    (
-        "localtimestamp",
-        "processing time is not supported yet; use the event time of the row",
-    ),
+    ("now", CLOCK),
+    ("proctime", CLOCK),
+    ("current_timestamp", CLOCK),
+    ("current_row_timestamp", CLOCK),
+    ("localtimestamp", CLOCK),
+    ("current_date", CLOCK),
+    ("current_time", CLOCK),
+    ("localtime", CLOCK),
     (
         "current_watermark",
         "the watermark is not visible to expressions yet",
@@ -464,6 +451,16 @@ pub(crate) fn numbers<T: ArrowPrimitiveType>(
 /// Argument number `index` as a column of the batch's length.
 pub(crate) fn column(args: &ScalarFunctionArgs, index: usize) -> Result<ArrayRef> {
     args.args[index].to_array(args.number_rows)
+}
+
+/// A column of INT, one value for each row of the batch.
+pub(crate) fn int_rows(
+    args: &ScalarFunctionArgs,
+    value: impl FnMut(usize) -> Option<i32>,
+) -> Result<ArrayRef> {
+    Ok(Arc::new(
+        (0..args.number_rows).map(value).collect::<Int32Array>(),
+    ))
 }
 
 /// A column of text, one value for each row of the batch.

@@ -1,14 +1,17 @@
 //! Regular expressions, in Java's language.
 
 use super::Takes::{Int, Text};
+use super::arrays::{list_of, text_lists};
 use super::java_regex::compiled;
-use super::{Function, Gives, numbers, text_rows, texts};
+use super::{Function, Gives, int_rows, numbers, text_rows, texts};
 use arrow::array::BooleanArray;
 use arrow::datatypes::{DataType, Int32Type};
+use regex::NoExpand;
 use std::sync::Arc;
 
 pub(super) fn functions() -> Vec<Function> {
     let text = || Gives::Type(DataType::Utf8);
+    let int = || Gives::Type(DataType::Int32);
     vec![
         Function::new("regexp_extract", &[Text, Text, Int], text(), |args| {
             let (values, patterns) = (texts(args, 0)?, texts(args, 1)?);
@@ -36,7 +39,8 @@ pub(super) fn functions() -> Vec<Function> {
                 let (value, pattern, by) = (values.get(row)?, patterns.get(row)?, by.get(row)?);
                 Some(
                     compiled(pattern)?
-                        .replace_all(value, replacement(by).as_str())
+                        // What is put in is plain text in Flink, also where it looks like a group.
+                        .replace_all(value, NoExpand(by))
                         .into_owned(),
                 )
             })
@@ -49,40 +53,64 @@ pub(super) fn functions() -> Vec<Function> {
                 let (values, patterns) = (texts(args, 0)?, texts(args, 1)?);
                 let rows = (0..args.number_rows).map(|row| {
                     let (value, pattern) = (values.get(row)?, patterns.get(row)?);
-                    Some(compiled(pattern)?.is_match(value))
+                    // No pattern, or none that is valid, is found nowhere.
+                    let regex = compiled(pattern).filter(|_| !pattern.is_empty());
+                    Some(regex.is_some_and(|regex| regex.is_match(value)))
                 });
                 Ok(Arc::new(rows.collect::<BooleanArray>()))
             },
         ),
-    ]
-}
-
-/// Java writes `$1` and `\$`; here a group's name ends where its digits end, so it is put in braces.
-fn replacement(java: &str) -> String {
-    let mut result = String::with_capacity(java.len() + 4);
-    let mut chars = java.chars().peekable();
-    while let Some(c) = chars.next() {
-        match c {
-            '\\' => match chars.next() {
-                Some('$') => result.push_str("$$"),
-                Some(other) => result.push(other),
-                None => {}
+        Function::new(
+            "regexp_extract_all",
+            &[Text, Text, Int],
+            Gives::Type(list_of(DataType::Utf8)),
+            |args| {
+                let (values, patterns) = (texts(args, 0)?, texts(args, 1)?);
+                let groups = match args.args.len() {
+                    3 => Some(numbers::<Int32Type>(args, 2)?),
+                    _ => None,
+                };
+                text_lists(args, |row| {
+                    let (value, pattern) = (values.get(row)?, patterns.get(row)?);
+                    let group = match &groups {
+                        Some(groups) => usize::try_from(groups.get(row)?).ok()?,
+                        None => 1,
+                    };
+                    let regex = compiled(pattern)?;
+                    if group >= regex.captures_len() {
+                        return None;
+                    }
+                    let finds = regex.captures_iter(value);
+                    let held = finds.map(|find| Some(find.get(group)?.as_str().to_owned()));
+                    Some(held.collect())
+                })
             },
-            '$' => {
-                let mut digits = String::new();
-                while let Some(digit) = chars.next_if(char::is_ascii_digit) {
-                    digits.push(digit);
-                }
-                if digits.is_empty() {
-                    result.push('$');
-                } else {
-                    result.push_str(&format!("${{{digits}}}"));
-                }
-            }
-            _ => result.push(c),
-        }
-    }
-    result
+        )
+        .optional(1),
+        Function::new("regexp_count", &[Text, Text], int(), |args| {
+            let (values, patterns) = (texts(args, 0)?, texts(args, 1)?);
+            int_rows(args, |row| {
+                let (value, pattern) = (values.get(row)?, patterns.get(row)?);
+                Some(compiled(pattern)?.find_iter(value).count() as i32)
+            })
+        }),
+        Function::new("regexp_substr", &[Text, Text], text(), |args| {
+            let (values, patterns) = (texts(args, 0)?, texts(args, 1)?);
+            text_rows(args, |row| {
+                let (value, pattern) = (values.get(row)?, patterns.get(row)?);
+                Some(compiled(pattern)?.find(value)?.as_str().to_owned())
+            })
+        }),
+        Function::new("regexp_instr", &[Text, Text], int(), |args| {
+            let (values, patterns) = (texts(args, 0)?, texts(args, 1)?);
+            int_rows(args, |row| {
+                let (value, pattern) = (values.get(row)?, patterns.get(row)?);
+                let found = compiled(pattern)?.find(value);
+                let at = |start: usize| value[..start].chars().count() as i32 + 1;
+                Some(found.map_or(0, |found| at(found.start())))
+            })
+        }),
+    ]
 }
 
 #[cfg(test)]
@@ -107,9 +135,52 @@ mod tests {
             (r"REGEXP_EXTRACT('ab', 'a(b)', 2)", "NULL"),
             (r"REGEXP_EXTRACT('ab', '(x)?ab', 1)", "NULL"),
             (r"REGEXP_REPLACE('foobar', 'oo|ar', '')", "fb"),
-            (r"REGEXP_REPLACE('a1b2', '([a-z])(\d)', '$2$1x')", "1ax2bx"),
-            (r"REGEXP_REPLACE('a', 'a', '\$1')", "$1"),
+            (r"REGEXP_REPLACE('a1b2', '([a-z])(\d)', '$2$1')", "$2$1$2$1"),
+            (r"REGEXP_REPLACE('a.b', '.', '\$0')", r"\$0\$0\$0"),
+            ("REGEXP_REPLACE('abc', '', '-')", "-a-b-c-"),
+            ("REGEXP_REPLACE('', 'x*', '-')", "-"),
+            (r"REGEXP_REPLACE('10.1.2.3', '\.\d+$', '.0')", "10.1.2.0"),
+            ("REGEXP('abc', '')", "false"),
+            ("REGEXP('', '')", "false"),
+            ("REGEXP('', 'x*')", "true"),
             (r"REGEXP('abc', '^a.c$')", "true"),
+        ]);
+    }
+
+    /// As real Flink 2.2 answered.
+    #[test]
+    fn edges() {
+        let null = "CAST(NULL AS STRING)";
+        check_calls(&[
+            (r"REGEXP_EXTRACT('', '(\w+)', 1)", "NULL"),
+            ("REGEXP_EXTRACT('ab', 'a(b)', -1)", "NULL"),
+            ("REGEXP_EXTRACT('', '')", ""),
+            (r"REGEXP_EXTRACT('Müller', 'M(\w+)')", "NULL"),
+            ("REGEXP_EXTRACT('Müller', 'M(.)', 1)", "ü"),
+            (r"REGEXP_EXTRACT_ALL('a1b22', '(\d+)')", "[1, 22]"),
+            (r"REGEXP_EXTRACT_ALL('a1b22', '([a-z])(\d+)')", "[a, b]"),
+            (r"REGEXP_EXTRACT_ALL('a1b22', '([a-z])(\d+)', 2)", "[1, 22]"),
+            (
+                r"REGEXP_EXTRACT_ALL('a1b22', '([a-z])(\d+)', 0)",
+                "[a1, b22]",
+            ),
+            (r"REGEXP_EXTRACT_ALL('a1b22', '([a-z])(\d+)', 3)", "NULL"),
+            (r"REGEXP_EXTRACT_ALL('a1b22', '\d+')", "NULL"),
+            (r"REGEXP_EXTRACT_ALL('a1b22', '\d+', 0)", "[1, 22]"),
+            (r"REGEXP_EXTRACT_ALL('abc', '(\d+)')", "[]"),
+            ("REGEXP_EXTRACT_ALL('ab', '(a)|(b)', 1)", "[a, NULL]"),
+            (&format!("REGEXP_EXTRACT_ALL({null}, 'a')"), "NULL"),
+            ("REGEXP_EXTRACT_ALL('ab', 'a', -1)", "NULL"),
+            ("REGEXP_COUNT('abab', 'ab')", "2"),
+            ("REGEXP_COUNT('abab', '')", "5"),
+            ("REGEXP_COUNT('', 'x')", "0"),
+            ("REGEXP_COUNT('äbä', 'ä')", "2"),
+            (&format!("REGEXP_COUNT({null}, 'x')"), "NULL"),
+            ("REGEXP_SUBSTR('hello world, flink', '[a-z]+k')", "flink"),
+            ("REGEXP_SUBSTR('abc', 'x')", "NULL"),
+            ("REGEXP_INSTR('hello world', 'o')", "5"),
+            ("REGEXP_INSTR('äbc', 'c')", "3"),
+            ("REGEXP_INSTR('abc', 'x')", "0"),
         ]);
     }
 }

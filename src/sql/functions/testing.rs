@@ -35,7 +35,10 @@ fn the_documentation_lists_every_function() {
         .iter()
         .map(|f| f.name().to_owned())
         .collect();
-    for function in super::all() {
+    // These are not called by their names.
+    const FORMS: [&str; 3] = ["floor_to", "ceil_to", "is_json"];
+    let called = super::all().into_iter();
+    for function in called.filter(|function| !FORMS.contains(&function.name())) {
         names.push(function.name().to_owned());
         names.extend(function.aliases().to_vec());
     }

@@ -1,7 +1,8 @@
 //! Text. Positions and lengths count characters, the first is 1.
 
 use super::Takes::{Int, Long, Text};
-use super::{Function, Gives, numbers, text_rows, texts};
+use super::arrays::{list_of, text_lists};
+use super::{Function, Gives, int_rows, numbers, text_rows, texts};
 use arrow::array::{ArrayRef, BooleanArray, Int32Array, StringArray, StringBuilder};
 use arrow::datatypes::{DataType, Int32Type, Int64Type};
 use datafusion::common::Result;
@@ -46,7 +47,10 @@ pub(super) fn functions() -> Vec<Function> {
             position(args, 0, 1)
         }),
         Function::new("instr", &[Text, Text], int(), |args| position(args, 1, 0)),
-        Function::new("locate", &[Text, Text], int(), |args| position(args, 0, 1)),
+        Function::new("locate", &[Text, Text, Int], int(), |args| {
+            position(args, 0, 1)
+        })
+        .optional(1),
         Function::new("substring", &[Text, Int, Int], text(), substring)
             .optional(1)
             .alias("substr"),
@@ -79,10 +83,45 @@ pub(super) fn functions() -> Vec<Function> {
             );
             text_rows(args, |row| {
                 let (value, by, at) = (values.get(row)?, by.get(row)?, at.get(row)?);
-                value
-                    .split(by)
-                    .nth(usize::try_from(at).ok()?)
-                    .map(str::to_owned)
+                let at = usize::try_from(at).ok()?;
+                let part = match (value, by) {
+                    ("", _) => None,
+                    // Without a separator Flink splits at each space.
+                    (value, "") => value.split(char::is_whitespace).nth(at),
+                    (value, by) => value.split(by).nth(at),
+                };
+                part.map(str::to_owned)
+            })
+        }),
+        Function::new(
+            "split",
+            &[Text, Text],
+            Gives::Type(list_of(DataType::Utf8)),
+            |args| {
+                let (values, by) = (texts(args, 0)?, texts(args, 1)?);
+                text_lists(args, |row| {
+                    let all = |part: &str| Some(part.to_owned());
+                    Some(match (values.get(row)?, by.get(row)?) {
+                        ("", _) => Vec::new(),
+                        (value, "") => value.chars().map(|c| Some(c.to_string())).collect(),
+                        (value, by) => value.split(by).map(all).collect(),
+                    })
+                })
+            },
+        ),
+        Function::new("overlay", &[Text, Text, Int, Int], text(), overlay).optional(1),
+        Function::new("translate", &[Text, Text, Text], text(), |args| {
+            let (values, from, to) = (texts(args, 0)?, texts(args, 1)?, texts(args, 2)?);
+            text_rows(args, |row| {
+                let (value, from, to) = (values.get(row)?, from.get(row)?, to.get(row)?);
+                let translated =
+                    value
+                        .chars()
+                        .filter_map(|c| match from.chars().position(|known| known == c) {
+                            Some(at) => to.chars().nth(at),
+                            None => Some(c),
+                        });
+                Some(translated.collect())
             })
         }),
         Function::new("concat", &[Text], text(), concat).variadic(),
@@ -100,7 +139,8 @@ pub(super) fn functions() -> Vec<Function> {
             let first = |row| {
                 values
                     .get(row)
-                    .map(|s| s.bytes().next().map_or(0, i32::from))
+                    // A byte of Java's: from 128 on it is negative.
+                    .map(|s| s.bytes().next().map_or(0, |byte| i32::from(byte as i8)))
             };
             Ok(Arc::new(
                 (0..args.number_rows).map(first).collect::<Int32Array>(),
@@ -135,13 +175,13 @@ fn test(args: &ScalarFunctionArgs, of: impl Fn(&str, &str) -> bool) -> Result<Ar
 fn initcap(s: &str) -> String {
     let mut inside = false;
     let mut result = String::with_capacity(s.len());
+    // Flink knows ASCII letters only here: others stay, and end a word.
     for c in s.chars() {
-        if inside {
-            result.extend(c.to_lowercase());
-        } else {
-            result.extend(c.to_uppercase());
-        }
-        inside = c.is_alphanumeric();
+        result.push(match inside {
+            true => c.to_ascii_lowercase(),
+            false => c.to_ascii_uppercase(),
+        });
+        inside = c.is_ascii_alphanumeric();
     }
     result
 }
@@ -172,15 +212,28 @@ fn trim(args: &ScalarFunctionArgs, start: bool, end: bool) -> Result<ArrayRef> {
 
 fn position(args: &ScalarFunctionArgs, part: usize, whole: usize) -> Result<ArrayRef> {
     let (parts, wholes) = (texts(args, part)?, texts(args, whole)?);
-    let rows = (0..args.number_rows).map(|row| {
+    let starts = match args.args.len() {
+        3 => Some(numbers::<Int32Type>(args, 2)?),
+        _ => None,
+    };
+    int_rows(args, |row| {
         let (part, whole) = (parts.get(row)?, wholes.get(row)?);
-        Some(
-            whole
-                .find(part)
-                .map_or(0, |at| whole[..at].chars().count() as i32 + 1),
-        )
-    });
-    Ok(Arc::new(rows.collect::<Int32Array>()))
+        let start = match &starts {
+            Some(starts) => starts.get(row)?,
+            None => 1,
+        };
+        let skipped = usize::try_from(start - 1).unwrap_or(0);
+        let Some(from) = whole
+            .char_indices()
+            .map(|(at, _)| at)
+            .chain([whole.len()])
+            .nth(skipped)
+        else {
+            return Some(0);
+        };
+        let found = whole[from..].find(part).map(|at| from + at);
+        Some(found.map_or(0, |at| whole[..at].chars().count() as i32 + 1))
+    })
 }
 
 /// A start below 0 counts from the end; a start of 0 is the first character; a negative length is NULL.
@@ -224,6 +277,40 @@ fn slice(value: &str, start: i32, length: i32) -> Option<&str> {
         |value: &str, at: usize| value.char_indices().nth(at).map_or(value.len(), |(i, _)| i);
     let rest = &value[byte(value, skipped)..];
     Some(&rest[..byte(rest, length)])
+}
+
+/// A place outside of the text leaves it as it is; a length that is negative or too large takes all that follows.
+fn overlay(args: &ScalarFunctionArgs) -> Result<ArrayRef> {
+    let (values, by, starts) = (
+        texts(args, 0)?,
+        texts(args, 1)?,
+        numbers::<Int32Type>(args, 2)?,
+    );
+    let lengths = match args.args.len() {
+        4 => Some(numbers::<Int32Type>(args, 3)?),
+        _ => None,
+    };
+    text_rows(args, |row| {
+        let (value, by, start) = (values.get(row)?, by.get(row)?, starts.get(row)?);
+        let length = match &lengths {
+            Some(lengths) => usize::try_from(lengths.get(row)?).unwrap_or(usize::MAX),
+            None => by.chars().count(),
+        };
+        let count = value.chars().count();
+        let start = match usize::try_from(start) {
+            Ok(start) if start > 0 && start <= count => start - 1,
+            _ => return Some(value.to_owned()),
+        };
+        let rest = value.chars().skip(start.saturating_add(length));
+        Some(
+            value
+                .chars()
+                .take(start)
+                .chain(by.chars())
+                .chain(rest)
+                .collect(),
+        )
+    })
 }
 
 fn ends(args: &ScalarFunctionArgs, left: bool) -> Result<ArrayRef> {
@@ -328,6 +415,43 @@ mod tests {
             ("'a' || 'b'", "ab"),
             ("'a' || CAST(NULL AS STRING)", "NULL"),
             ("INITCAP('hello wORLD')", "Hello World"),
+            ("INITCAP('hello-world x1y äb')", "Hello-World X1y äB"),
+            ("INITCAP('ÄB cD')", "ÄB Cd"),
+            ("ASCII('')", "0"),
+            ("ASCII('äb')", "-61"),
+            ("CHR(353)", "a"),
+            ("CHR(-1)", ""),
+            ("LOCATE('b', 'abcb', 3)", "4"),
+            ("LOCATE('', 'abc')", "1"),
+            ("LOCATE('b', 'abcb', 0)", "2"),
+            ("LOCATE('b', 'abcb', 9)", "0"),
+            ("LOCATE('b', 'äbcb', 3)", "4"),
+            ("SPLIT('a,b,,c', ',')", "[a, b, , c]"),
+            ("SPLIT('äöü', '')", "[ä, ö, ü]"),
+            ("CARDINALITY(SPLIT('', ','))", "0"),
+            ("SPLIT('abc', 'x')", "[abc]"),
+            ("SPLIT(',a,', ',')", "[, a, ]"),
+            ("SPLIT('a::b::c', '::')", "[a, b, c]"),
+            ("SPLIT('a', CAST(NULL AS STRING))", "NULL"),
+            ("SPLIT_INDEX('a,b,c', ',', -1)", "NULL"),
+            ("SPLIT_INDEX('a,,c', ',', 1)", ""),
+            ("SPLIT_INDEX('', ',', 0)", "NULL"),
+            ("SPLIT_INDEX('abc', '', 1)", "NULL"),
+            ("SPLIT_INDEX('a b  c', '', 2)", ""),
+            ("SPLIT_INDEX('10.1.2.3', '.', 3)", "3"),
+            ("CONCAT_WS('-', 'a', '', 'b')", "a--b"),
+            ("CONCAT_WS(CAST(NULL AS STRING), 'a')", "NULL"),
+            ("CONCAT_WS('-', CAST(NULL AS STRING))", ""),
+            ("LTRIM('xyax', 'xy')", "ax"),
+            ("RTRIM('xyax', 'xy')", "xya"),
+            ("OVERLAY('abcdef' PLACING 'xx' FROM 3 FOR 2)", "abxxef"),
+            ("OVERLAY('abcdef' PLACING 'xx' FROM 3)", "abxxef"),
+            ("OVERLAY('abc' PLACING 'xx' FROM 9)", "abc"),
+            ("OVERLAY('abc' PLACING 'xx' FROM 0)", "abc"),
+            ("OVERLAY('abc' PLACING 'xx' FROM 2 FOR -1)", "axx"),
+            ("OVERLAY('äöüß' PLACING 'x' FROM 2 FOR 1)", "äxüß"),
+            ("TRANSLATE('abcb', 'ab', 'xy')", "xycy"),
+            ("TRANSLATE('abcb', 'ab', 'x')", "xc"),
             ("'a_b' LIKE 'a\\_b'", "false"),
             ("'a_b' LIKE 'a#_b' ESCAPE '#'", "true"),
             ("'axb' LIKE 'a#_b' ESCAPE '#'", "false"),

@@ -2,7 +2,7 @@
 
 use super::Takes::{Int, Long, Text, Time};
 use super::pattern::Pattern;
-use super::time_text::read_timestamp;
+use super::time_text::{read_plain, read_timestamp};
 use super::{Function, Gives, Values, column, numbers, text_rows, texts, type_name};
 use arrow::array::{
     Array, ArrayRef, AsArray, Date32Array, Int32Array, Int64Array, StringArray, StringBuilder,
@@ -45,7 +45,7 @@ pub(super) fn functions() -> Vec<Function> {
         Function::new("date_format", &[Time, Text], text(), date_format),
         Function::new("from_unixtime", &[Long, Text], text(), from_unixtime).optional(1),
         Function::new("unix_timestamp", &[Text, Text], bigint(), |args| {
-            let moments = parsed(args)?;
+            let moments = parsed(args, read_timestamp)?;
             let seconds = moments.into_iter().map(|moment| match moment {
                 Moment::Null => None,
                 // Flink's documented answer to a text that it cannot read.
@@ -56,7 +56,8 @@ pub(super) fn functions() -> Vec<Function> {
         })
         .optional(1),
         Function::new("to_timestamp", &[Text, Text], timestamp(), |args| {
-            let millis = parsed(args)?.into_iter().map(|moment| match moment {
+            let millis = parsed(args, read_plain)?.into_iter();
+            let millis = millis.map(|moment| match moment {
                 Moment::At(micros) => Some(micros.div_euclid(1000)),
                 Moment::Null | Moment::Unreadable => None,
             });
@@ -68,7 +69,8 @@ pub(super) fn functions() -> Vec<Function> {
             &[Text, Text],
             Gives::Type(DataType::Date32),
             |args| {
-                let days = parsed(args)?.into_iter().map(|moment| match moment {
+                let days = parsed(args, read_timestamp)?.into_iter();
+                let days = days.map(|moment| match moment {
                     Moment::At(micros) => Some(micros.div_euclid(1000 * MILLIS_OF_DAY) as i32),
                     Moment::Null | Moment::Unreadable => None,
                 });
@@ -81,7 +83,8 @@ pub(super) fn functions() -> Vec<Function> {
             &[Long, Int],
             Gives::Of(ltz),
             to_timestamp_ltz,
-        ),
+        )
+        .optional(1),
         Function::new("extract", &[Text, Time], bigint(), extract),
         Function::new(
             "timestampdiff",
@@ -221,7 +224,8 @@ enum Moment {
 }
 
 /// The text of the first argument, read by the pattern of the second.
-fn parsed(args: &ScalarFunctionArgs) -> Result<Vec<Moment>> {
+/// Texts as moments: by the pattern, or as `plain` reads them where there is none.
+fn parsed(args: &ScalarFunctionArgs, plain: fn(&str) -> Option<i128>) -> Result<Vec<Moment>> {
     let values = texts(args, 0)?;
     let by_pattern = args.args.len() > 1;
     let patterns = Patterns::new(args, 1)?;
@@ -231,7 +235,7 @@ fn parsed(args: &ScalarFunctionArgs) -> Result<Vec<Moment>> {
                 return Ok(Moment::Null);
             };
             let read = if !by_pattern {
-                read_timestamp(text).map(|nanos| nanos.div_euclid(1000) as i64)
+                plain(text).map(|nanos| nanos.div_euclid(1000) as i64)
             } else if let Some(pattern) = &patterns.constant {
                 pattern.parse(text)
             } else {
@@ -254,13 +258,15 @@ fn ltz(_: &[DataType]) -> Result<DataType> {
 
 /// A number of seconds (precision 0) or milliseconds (precision 3).
 fn to_timestamp_ltz(args: &ScalarFunctionArgs) -> Result<ArrayRef> {
-    let (values, precisions) = (
-        numbers::<Int64Type>(args, 0)?,
-        numbers::<Int32Type>(args, 1)?,
-    );
+    let values = numbers::<Int64Type>(args, 0)?;
+    let precisions = match args.args.len() {
+        2 => Some(numbers::<Int32Type>(args, 1)?),
+        _ => None,
+    };
     let mut rows = Vec::with_capacity(args.number_rows);
     for row in 0..args.number_rows {
-        rows.push(match (values.get(row), precisions.get(row)) {
+        let precision = precisions.as_ref().map_or(Some(3), |given| given.get(row));
+        rows.push(match (values.get(row), precision) {
             (None, _) | (_, None) => None,
             (Some(seconds), Some(0)) => seconds.checked_mul(1000),
             (Some(millis), Some(3)) => Some(millis),
@@ -411,6 +417,45 @@ fn months_between(from: i64, to: i64) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
+    /// As real Flink 2.2 answered.
+    #[test]
+    fn texts_without_a_pattern() {
+        check_calls(&[
+            (
+                "TO_TIMESTAMP('2024-03-01 08:00:00.123456')",
+                "2024-03-01 08:00:00.123",
+            ),
+            ("TO_TIMESTAMP('2024-03-01')", "2024-03-01 00:00:00.000"),
+            ("TO_TIMESTAMP('2024-03-01T08:00:00')", "NULL"),
+            ("TO_TIMESTAMP('2024-03-01 08:00')", "NULL"),
+            ("TO_TIMESTAMP('2024-3-1 8:0:0')", "2024-03-01 08:00:00.000"),
+            (
+                "TO_TIMESTAMP('2024-02-30 00:00:00')",
+                "2024-02-29 00:00:00.000",
+            ),
+            ("TO_TIMESTAMP('2024-02-32 00:00:00')", "NULL"),
+            (
+                "TO_TIMESTAMP('2024-03-01 24:00:00')",
+                "2024-03-02 00:00:00.000",
+            ),
+            ("TO_TIMESTAMP(' 2024-03-01 08:00:00')", "NULL"),
+            ("TO_TIMESTAMP('2024-03-01 08:00:00x')", "NULL"),
+            ("TO_TIMESTAMP('')", "NULL"),
+            (
+                "TO_TIMESTAMP('01/03/2024 08:00', 'dd/MM/yyyy HH:mm')",
+                "2024-03-01 08:00:00.000",
+            ),
+            ("TO_TIMESTAMP_LTZ(1709280000123)", "2024-03-01 08:00:00.123"),
+            ("TO_DATE('2024-02-30')", "NULL"),
+            ("FROM_UNIXTIME(-1)", "1969-12-31 23:59:59"),
+            (
+                "FROM_UNIXTIME(1709280000, 'yyyy-MM-dd''T''HH:mm:ss')",
+                "2024-03-01T08:00:00",
+            ),
+            ("UNIX_TIMESTAMP('x')", "-9223372036854775808"),
+        ]);
+    }
+
     use crate::sql::functions::testing::check_calls;
 
     #[test]

@@ -75,6 +75,36 @@ pub(super) fn read_time(text: &str) -> Option<i64> {
     Some(i64::from(time.num_seconds_from_midnight()) * 1_000_000_000 + i64::from(nanos))
 }
 
+/// A text as TO_TIMESTAMP without a pattern reads it, in nanoseconds: `yyyy-MM-dd[ HH:mm:ss[.fraction]]` and nothing else. A day that
+/// its month does not have is the month's last one, and 24:00:00 is the next day.
+pub(super) fn read_plain(text: &str) -> Option<i128> {
+    fn number(text: &str, most: u32) -> Option<u32> {
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse().ok().filter(|number| digits && *number <= most)
+    }
+    let (date, time) = match text.split_once(' ') {
+        Some((date, time)) => (date, time),
+        None => (text, "0:0:0"),
+    };
+    let [year, month, day] = date.split('-').collect::<Vec<_>>().try_into().ok()?;
+    let (year, month) = (number(year, 9999)? as i32, number(month, 12)?);
+    let wanted = number(day, 31).filter(|day| *day > 0)?;
+    let day = (1..=wanted)
+        .rev()
+        .find_map(|day| NaiveDate::from_ymd_opt(year, month, day))?;
+    let [hour, minute, second] = time.split(':').collect::<Vec<_>>().try_into().ok()?;
+    let (second, fraction) = second.split_once('.').unwrap_or((second, "0"));
+    let nanos = number(fraction.get(..9).unwrap_or(fraction), 999_999_999)?;
+    let nanos = i128::from(nanos) * 10_i128.pow(9_u32.saturating_sub(fraction.len() as u32));
+    let (hour, minute, second) = (number(hour, 24)?, number(minute, 59)?, number(second, 59)?);
+    if hour == 24 && (minute, second, nanos) != (0, 0, 0) {
+        return None;
+    }
+    let seconds = i128::from(day.and_hms_opt(0, 0, 0)?.and_utc().timestamp());
+    let seconds = seconds + i128::from(hour * 3_600 + minute * 60 + second);
+    Some(seconds * 1_000_000_000 + nanos)
+}
+
 /// A date, alone or with a time behind a space or a `T`, as nanoseconds since 1970; a `Z` at the end is passed over.
 pub(super) fn read_timestamp(text: &str) -> Option<i128> {
     let text = text.trim();
