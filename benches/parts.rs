@@ -23,7 +23,7 @@ use tributary::epoch::{Barrier, Claim, Coordinator, EpochStore, Mode, NoHook, No
 use tributary::operator::{self, Operator, Output, hidden, keys};
 use tributary::plan::{Aggregate, IntervalJoin, JoinKind, Node, Op, Window, WindowAggregate};
 use tributary::sink::memory::MemoryTables;
-use tributary::sink::{self, SinkContext, TableSpec, Uploads};
+use tributary::sink::{self, RecordLimits, SinkContext, TableSpec, Uploads};
 use tributary::source::Records;
 use tributary::sql::{Options, Table};
 use tributary::store::Located;
@@ -317,6 +317,8 @@ fn parquet(criterion: &mut Criterion) {
         name: "readings".to_string(),
         schema: input[0].schema(),
         partitioned_by: Vec::new(),
+        primary_key: Vec::new(),
+        metadata: BTreeMap::default(),
         options: Options::of(options),
     };
     let write = || {
@@ -328,7 +330,9 @@ fn parquet(criterion: &mut Criterion) {
             stores: Arc::new(move |url| Ok((store.clone(), Path::from(url)))),
             runtime: runtime.handle().clone(),
             clock: Arc::new(SystemClock),
+            checkpoints: "checkpoints".to_string(),
             uploads: Uploads::with_limit(64 << 20),
+            limits: RecordLimits::default(),
             memory: MemoryTables::default(),
         };
         let mut sink = sink::open(&table, &context).expect("sound options");

@@ -176,17 +176,14 @@ fn numbers(text: &str, between: char, longest: usize) -> Option<[u32; 3]> {
 mod tests {
     use super::*;
     use crate::sql::Options;
-    use arrow::datatypes::Schema;
-    use std::sync::Arc;
 
     fn table(keys: &[&str], options: &[(&'static str, &'static str)]) -> TableSpec {
         TableSpec {
-            name: "readings".into(),
-            schema: Arc::new(Schema::empty()),
             partitioned_by: keys.iter().map(|key| (*key).to_owned()).collect(),
             primary_key: vec![],
             metadata: Default::default(),
             options: Options::of(options.iter().copied()),
+            ..TableSpec::unknown("readings")
         }
     }
 

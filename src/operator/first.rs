@@ -52,6 +52,9 @@ struct Entry {
     row: Option<Box<[u8]>>,
 }
 
+/// A row whose time has come, and its key.
+type Due = (EventTime, Arc<[u8]>, Box<[u8]>);
+
 impl FirstRows {
     pub fn new(spec: &Rank, schema: SchemaRef, inputs: &[SchemaRef]) -> Result<Self> {
         let ([input], Gives::AtTime(time)) = (inputs, &spec.gives) else {
@@ -170,7 +173,7 @@ impl Operator for FirstRows {
 
     fn on_watermark(&mut self, progress: &[Progress], out: &mut Output) -> Result<Progress> {
         self.current.advance_to(Progress::combine(progress));
-        let mut due: Vec<(EventTime, Arc<[u8]>, Box<[u8]>)> = Vec::new();
+        let mut due: Vec<Due> = Vec::new();
         while let Some(&(time, at)) = self.waiting.first()
             && time <= self.current.watermark.0
         {

@@ -18,7 +18,7 @@ use crate::operator::window::groups::Groups;
 use crate::operator::{Operator, Output, Snapshot};
 use crate::plan;
 use crate::time::Progress;
-use arrow::array::{ArrayRef, UInt32Array};
+use arrow::array::{ArrayRef, UInt32Array, new_empty_array};
 use arrow::compute::{concat, take};
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use arrow::record_batch::RecordBatch;
@@ -133,6 +133,15 @@ impl GroupAggregate {
             groups.merge(keys, &touched.rows[..touched.known], &states, &self.widths)?;
         }
         Ok(groups)
+    }
+
+    /// The results of no keys, which some accumulators cannot give.
+    fn no_results(&self) -> Vec<ArrayRef> {
+        let results = self.schema.fields()[self.keys.len()..].iter();
+        let results = results.take(self.aggregates.len());
+        results
+            .map(|field| new_empty_array(field.data_type()))
+            .collect()
     }
 
     /// What the keys of a batch changed to: the old results of those that were there, then the new ones of all.
@@ -270,7 +279,10 @@ impl Operator for GroupAggregate {
         let feeds = self.aggregates.iter().map(|held| held.feed(&batch));
         let feeds = feeds.collect::<Result<Vec<_>>>()?;
 
-        let old = self.taken_out(&keys, &touched)?.results()?;
+        let old = match touched.known {
+            0 => self.no_results(),
+            _ => self.taken_out(&keys, &touched)?.results()?,
+        };
         // The groups have the order of `touched`: first what is merged, then what is new.
         let mut groups = self.taken_out(&keys, &touched)?;
         groups.update(&keys, None, &feeds)?;

@@ -4,7 +4,8 @@
 //! the watermark has reached it, and rows come out in the order of their event time. Guarantee: neither the cuts between batches nor the
 //! arrival of rows within the watermark's bound changes a result. A row is late where rows have come out that should have come behind
 //! it: rows of all keys (the watermark has passed it) where the frame begins with the first row, rows of its own key where the
-//! frame slides. That is Flink's rule.
+//! frame slides. That is Flink's rule; and where the frame is a range, the watermark has not passed the row by more than that, since keys
+//! are forgotten by and by.
 
 mod held;
 mod keyed;
@@ -164,18 +165,14 @@ impl Over {
             let watermark = watermarks
                 .as_ref()
                 .map_or(announced, |own| own.value(row).max(announced));
-            let floor = match &keys {
-                None => watermark,
+            let is_late = match &keys {
+                None => time <= watermark,
                 Some(keys) => {
-                    let mut key = self.keyed.look(&self.calls, keys, row);
-                    if key.is_over(self.frame, watermark) {
-                        key = self.keyed.touch(&self.calls, keys, row);
-                        key.clear(&self.calls);
-                    }
-                    key.floor(watermark)
+                    let key = self.keyed.look(&self.calls, keys, row);
+                    time <= key.floor(watermark) || self.frame.has_passed(time, watermark)
                 }
             };
-            if time <= floor && floor != NEVER {
+            if is_late && watermark != NEVER {
                 late.push(row as u32);
                 continue;
             }

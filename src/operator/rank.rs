@@ -58,6 +58,9 @@ pub struct TopRows {
 #[derive(Default)]
 struct Partition(BTreeMap<Box<[u8]>, usize>);
 
+/// A partition, and what its first rows were.
+type Before = (Arc<[u8]>, Vec<Arc<[u8]>>);
+
 /// What comes out, until it is a batch.
 #[derive(Default)]
 struct Emitted {
@@ -133,7 +136,7 @@ impl TopRows {
         batch: &RecordBatch,
         kinds: Option<&[Kind]>,
         known: Option<(&Int64Array, &Int64Array)>,
-    ) -> Result<Vec<(Arc<[u8]>, Vec<Arc<[u8]>>)>> {
+    ) -> Result<Vec<Before>> {
         let count = batch.num_rows();
         let partitions = evaluate_all(&self.spec.partition, batch)?;
         let partitions = self.partition_keys.encode(&partitions, count)?.rows;
@@ -143,7 +146,7 @@ impl TopRows {
         let ends = self.window_end().map(|end| evaluate_millis(end, batch));
         let ends = ends.transpose()?;
 
-        let mut before: Vec<(Arc<[u8]>, Vec<Arc<[u8]>>)> = Vec::new();
+        let mut before: Vec<Before> = Vec::new();
         let mut seen: BTreeSet<Arc<[u8]>> = BTreeSet::new();
         for row in 0..count {
             let (arrival, copies) = match known {

@@ -279,6 +279,10 @@ impl ExprPlanner for Forms {
         call("extract", args)
     }
 
+    fn plan_overlay(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
+        call("overlay", args)
+    }
+
     fn plan_substring(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
         call("substring", args)
     }

@@ -5,10 +5,12 @@
 
 use super::draft::{Draft, Drafts, Expr, as_column, column};
 use super::lower::Lowering;
+use super::rank::{FORM, UNBOUNDED};
 use super::rules::cast_target;
 use super::trouble::{Planned, refused};
-use super::{NodeId, Op};
+use super::{NodeId, Op, Rank};
 use crate::operator::changes::{self, Kind};
+use crate::sink;
 use crate::sql::{Insert, Place, Table};
 use arrow::datatypes::{DataType, Schema};
 use datafusion::common::ScalarValue;
@@ -173,11 +175,21 @@ impl Lowering {
         if !self.drafts.changes(node) {
             return Ok(());
         }
+        self.expect_bound(node)?;
         refused(
             place,
             format!("{who} cannot take rows that change, {}", self.blame(node)),
             "group by a window, so that each result comes once; or write what changes into a table of its own",
         )
+    }
+
+    /// A number without a bound is the first thing to tell.
+    fn expect_bound(&self, node: NodeId) -> Planned<()> {
+        let cause = &self.drafts.nodes[self.drafts.cause(node)];
+        match &cause.op {
+            Op::Rank(Rank { limit: None, .. }) => refused(cause.place, UNBOUNDED, FORM),
+            _ => Ok(()),
+        }
     }
 
     fn blame(&self, node: NodeId) -> String {
@@ -194,8 +206,9 @@ impl Lowering {
         if !self.drafts.changes(node) {
             return Ok(());
         }
+        self.expect_bound(node)?;
         let connector = table.options.get("connector").unwrap_or_default();
-        if !matches!(connector, "upsert-kafka" | "print" | "blackhole" | "memory") {
+        if !sink::takes_changes(table) {
             return refused(
                 insert.place,
                 format!(
@@ -203,7 +216,7 @@ impl Lowering {
                     table.name,
                     self.blame(node)
                 ),
-                "write into a table of upsert-kafka with a PRIMARY KEY, or group by a window, so that each result comes once",
+                "write into a table of upsert-kafka or mongodb with a PRIMARY KEY, or group by a window, so that each result comes once",
             );
         }
         if table.primary_key.is_empty() || matches!(connector, "print" | "blackhole") {

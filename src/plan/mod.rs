@@ -20,6 +20,7 @@ mod meaning;
 mod merge;
 mod origin;
 mod over;
+mod overlap;
 mod prune;
 mod rank;
 mod rules;
@@ -341,6 +342,11 @@ impl Frame {
     /// Whether rows leave the frame again.
     pub fn slides(self) -> bool {
         matches!(self, Frame::Rows(_) | Frame::Range(_))
+    }
+
+    /// Whether a row is so old that what its frame would hold may be forgotten.
+    pub fn has_passed(self, time: i64, watermark: i64) -> bool {
+        matches!(self, Frame::Range(millis) if time.saturating_add(millis) < watermark)
     }
 
     /// Whether rows of one moment have one result.

@@ -96,6 +96,10 @@ fn needs(drafts: &Drafts, node: &Draft, number: usize, used: &Used) -> Used {
             let arguments = calls.filter_map(|call| call.argument.as_ref());
             let exprs = over.keys.iter().chain(&over.time).chain(arguments);
             exprs.for_each(|expr| columns_read(expr, &mut read));
+            // COUNT(*) alone reads nothing, and a batch without columns would have no length of its own.
+            if read.is_empty() {
+                read.push(0);
+            }
         }
         Op::Unnest(unnest) => {
             read.extend(used.iter().filter(|&&i| i < width(0)));

@@ -8,18 +8,20 @@ use super::draft::{Draft, Drafts, Expr, Time, as_column, column};
 use super::lower::{Lowering, is_time};
 use super::trouble::{Planned, place_of, refused};
 use super::window::as_millis;
-use super::{Gives, NodeId, Op, OrderBy, Rank, Window};
-use crate::sql::Place;
-use crate::sql::functions::{Bound, ROW_NUMBER, WindowBound};
+use super::{Gives, NodeId, Op, OrderBy, Rank};
+use crate::sql::functions::{Bound, ROW_NUMBER};
 use crate::sql::refusal::refuse;
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::logical_expr::{self, Operator, WindowFunctionDefinition};
 use datafusion::physical_expr::expressions::{BinaryExpr, Literal};
-use datafusion::physical_expr::{ScalarFunctionExpr, conjunction, split_conjunction};
+use datafusion::physical_expr::{conjunction, split_conjunction};
 use std::sync::Arc;
 
-const FORM: &str = "write SELECT .. FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY a ORDER BY b DESC) AS n FROM t) WHERE n <= 3";
+pub const UNBOUNDED: &str =
+    "a ROW_NUMBER without a bound would number all rows again with each new one";
+
+pub const FORM: &str = "write SELECT .. FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY a ORDER BY b DESC) AS n FROM t) WHERE n <= 3";
 
 /// Whether this is `ROW_NUMBER() OVER (..)`, and not an aggregate's OVER.
 pub fn is_row_number(expr: &logical_expr::Expr) -> bool {
@@ -279,29 +281,9 @@ fn bound(part: &Expr) -> Option<(usize, usize)> {
     Some((at, usize::try_from(most).ok().filter(|most| *most > 0)?))
 }
 
-/// The place of a window that overlaps others, where an expression asks for one of its bounds.
-fn overlapping(expr: &Expr) -> Option<Place> {
-    let call = expr.downcast_ref::<ScalarFunctionExpr>();
-    let bound = call.and_then(|call| call.fun().inner().downcast_ref::<WindowBound>());
-    match bound {
-        Some(bound) if !matches!(bound.window, Window::Tumble { .. }) => Some(bound.place),
-        _ => expr.children().into_iter().find_map(overlapping),
-    }
-}
-
-/// Refuses numbers that nobody bounds, and windows that overlap where no aggregation takes them apart.
-pub fn check_finished(drafts: &Drafts, path: &str) -> crate::error::Result<()> {
+/// Refuses numbers that nobody bounds.
+pub fn check_limits(drafts: &Drafts, path: &str) -> crate::error::Result<()> {
     for node in &drafts.nodes {
-        let exprs = match &node.op {
-            Op::Project { exprs } => exprs.as_slice(),
-            Op::Filter { predicate } => std::slice::from_ref(predicate),
-            _ => &[],
-        };
-        if let Some(place) = exprs.iter().find_map(overlapping) {
-            let message = "HOP and CUMULATE put a row into several windows, and only a GROUP BY of window_start and window_end counts it there";
-            let hint = "GROUP BY window_start, window_end first; what follows can read its result";
-            return Err(refuse(path, place, message, hint));
-        }
         if let Op::Rank(Rank { limit: None, .. }) = &node.op {
             let message =
                 "a ROW_NUMBER without a bound would number all rows again with each new one";

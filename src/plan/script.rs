@@ -5,7 +5,7 @@ use super::calls::prepared_query;
 use super::draft::Drafts;
 use super::lower::{Lowering, renamed};
 use super::trouble::{Planned, Trouble};
-use super::{Graph, Node, Op, hidden, merge, prune, rank};
+use super::{Graph, Node, Op, hidden, merge, overlap, prune, rank};
 use crate::error::{Error, Result};
 use crate::sql::refusal::refuse;
 use crate::sql::{Place, Script, Table};
@@ -24,11 +24,13 @@ pub fn plan(script: &Script, name: &str) -> Result<Graph> {
         )));
     }
     let drafts = planning.inserts()?;
+    overlap::check(&drafts, &script.path)?;
     let finished = merge::merged(drafts)
         .and_then(|drafts| prune::pruned(&drafts))
         .and_then(merge::merged)
         .map_err(|error| Error::bug("the graph could not be simplified").caused_by(error))?;
-    rank::check_finished(&finished, &script.path)?;
+    rank::check_limits(&finished, &script.path)?;
+    overlap::check_bounds(&finished, &script.path)?;
     let finished = hidden::with_hidden(finished).with_kinds();
     Ok(graph(finished, name, &script.path))
 }

@@ -9,8 +9,9 @@
 //! row once. What no epoch names is never shown, and is removed at the next start.
 //!
 //! Some tables are files: `files` keeps one open for each partition, `parquet` and `text` make their bytes, `upload`
-//! takes them to the staging folder, `publish` from there into the table. Others are `rows` that are stored with the epoch and delivered as a whole: `kafka`. `print` shows its lines at least once: what a
-//! terminal has shown cannot be taken back when a process dies before it could say so.
+//! takes them to the staging folder, `publish` from there into the table. Others are `rows` that are stored with the epoch and delivered
+//! as a whole: `kafka`, `mongo`, `json_file`. `print` shows its lines at least once: what a terminal has shown cannot be taken back
+//! when a process dies before it could say so.
 
 pub mod dead_letters;
 pub mod memory;
@@ -19,8 +20,10 @@ pub mod merged;
 mod console;
 mod encode;
 mod files;
+mod json_file;
 mod kafka;
 mod limits;
+mod mongo;
 mod options;
 mod parquet;
 mod partition;
@@ -175,6 +178,8 @@ impl SinkContext {
 enum Connector {
     Files,
     Kafka,
+    Mongo,
+    JsonFile,
     Print,
     Blackhole,
     Memory,
@@ -186,13 +191,15 @@ impl Connector {
         match table.required(key)? {
             "filesystem" => Ok(Connector::Files),
             "kafka" | "upsert-kafka" => Ok(Connector::Kafka),
+            "mongodb" => Ok(Connector::Mongo),
+            "tributary-json-file" => Ok(Connector::JsonFile),
             "print" => Ok(Connector::Print),
             "blackhole" => Ok(Connector::Blackhole),
             "memory" => Ok(Connector::Memory),
             other => Err(table.refuse(
                 key,
                 format!(
-                    "'{other}' cannot be written to; filesystem, kafka, upsert-kafka, print, blackhole and memory can"
+                    "'{other}' cannot be written to; filesystem, kafka, upsert-kafka, mongodb, tributary-json-file, print, blackhole and memory can"
                 ),
             )),
         }
@@ -204,6 +211,8 @@ pub fn check(table: &TableSpec) -> Result<()> {
     match Connector::of(table)? {
         Connector::Files => files::Layout::of(table).map(drop),
         Connector::Kafka => kafka::check(table),
+        Connector::Mongo => mongo::check(table),
+        Connector::JsonFile => json_file::check(table),
         Connector::Print => console::PrintSink::open(table).map(drop),
         Connector::Blackhole => console::BlackholeSink::open(table).map(drop),
         Connector::Memory => memory::check(table),
@@ -215,6 +224,8 @@ pub fn open(table: &TableSpec, context: &SinkContext) -> Result<Box<dyn Sink>> {
     Ok(match Connector::of(table)? {
         Connector::Files => Box::new(files::FileSink::open(table, context)?),
         Connector::Kafka => kafka::open(table, context)?,
+        Connector::Mongo => mongo::open(table, context)?,
+        Connector::JsonFile => json_file::open(table, context)?,
         Connector::Print => Box::new(console::PrintSink::open(table)?),
         Connector::Blackhole => Box::new(console::BlackholeSink::open(table)?),
         Connector::Memory => Box::new(memory::MemorySink::open(table, context)?),
@@ -229,16 +240,22 @@ pub fn publisher(table: &TableSpec, context: &SinkContext) -> Result<Arc<dyn Pub
             place::Place::of(table, context)?,
         )),
         Connector::Kafka => kafka::publisher(table, context)?,
+        Connector::Mongo => mongo::publisher(table, context)?,
+        Connector::JsonFile => json_file::publisher(table, context)?,
         Connector::Print => Arc::new(console::PrintPublisher::of(table)?),
         Connector::Blackhole => Arc::new(console::BlackholePublisher),
         Connector::Memory => Arc::new(memory::MemoryPublisher::new(table, context)),
     })
 }
 
-/// Whether a table can take rows that change what was there: updates and deletions beside new rows, as [`rows::KIND`] says. To all others
-/// rows can only be added, and a query that changes its results has to be refused where it is planned.
+/// Whether a table can take rows that change what was there: updates and deletions beside new rows. To all others rows can only be
+/// added, and a query that changes its results is refused where it is planned.
 pub fn takes_changes(table: &crate::sql::Table) -> bool {
-    table.options.get("connector") == Some("upsert-kafka")
+    match table.options.get("connector") {
+        Some("upsert-kafka" | "tributary-json-file" | "print" | "blackhole" | "memory") => true,
+        Some("mongodb") => !table.primary_key.is_empty(),
+        _ => false,
+    }
 }
 
 /// The lake of a table of files, and the name of the table's folder in it.

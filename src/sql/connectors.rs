@@ -2,7 +2,9 @@
 //! `tributary.`.
 
 pub mod filesystem;
+pub mod json_file;
 pub mod kafka;
+pub mod mongodb;
 
 use super::options::{OptionSpec, Uses};
 use super::refusal::{Parsed, Refusal, did_you_mean};
@@ -83,6 +85,28 @@ pub const CONNECTORS: &[Connector] = &[
         check: filesystem::check,
     },
     Connector {
+        name: "mongodb",
+        reads: false,
+        writes: true,
+        formats: &[],
+        needs_format: false,
+        options: &[COMMON, mongodb::OPTIONS],
+        metadata: &[],
+        later_metadata: &[],
+        check: mongodb::check,
+    },
+    Connector {
+        name: "tributary-json-file",
+        reads: false,
+        writes: true,
+        formats: &[],
+        needs_format: false,
+        options: &[COMMON, json_file::OPTIONS],
+        metadata: &[],
+        later_metadata: &[],
+        check: json_file::check,
+    },
+    Connector {
         name: "datagen",
         reads: true,
         writes: false,
@@ -131,7 +155,6 @@ pub const CONNECTORS: &[Connector] = &[
 
 /// Connectors of Flink's that may come.
 pub const LATER_CONNECTORS: &[&str] = &[
-    "mongodb",
     "jdbc",
     "elasticsearch-6",
     "elasticsearch-7",

@@ -8,8 +8,8 @@ use super::refusal::{Parsed, Refusal};
 use super::text::Text;
 use super::{intervals, json_forms, types};
 use datafusion::sql::sqlparser::ast::{
-    CastKind, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
-    FunctionArguments, Ident, ObjectName, TypedString, Value, ValueWithSpan,
+    AccessExpr, CastKind, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
+    FunctionArguments, Ident, ObjectName, Subscript, TypedString, Value, ValueWithSpan,
 };
 use datafusion::sql::sqlparser::dialect::Dialect;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
@@ -233,7 +233,20 @@ fn map(parser: &mut Parser) -> Parsed<Expr> {
         }
     }
     parser.symbol(&Token::RBracket)?;
-    Ok(json_forms::made("MAP", span, args))
+    let mut access_chain = Vec::new();
+    while parser.consume_token(&Token::LBracket) {
+        let index = parser.expr()?;
+        parser.symbol(&Token::RBracket)?;
+        access_chain.push(AccessExpr::Subscript(Subscript::Index { index }));
+    }
+    let map = json_forms::made("MAP", span, args);
+    Ok(match access_chain.is_empty() {
+        true => map,
+        false => Expr::CompoundFieldAccess {
+            root: Box::new(map),
+            access_chain,
+        },
+    })
 }
 
 /// `CAST(value AS type)`, with Flink's types.

@@ -15,7 +15,7 @@ from pathlib import Path
 from harness import LEFT_OUT
 
 HERE = Path(__file__).resolve().parent
-SCRIPTS = ("wrong", "bounded", "zombie", "outages", "kills", "kafka_sink", "ec2", "deploy", "catalog", "compact", "permissions", "credentials", "shares", "systems")
+SCRIPTS = ("wrong", "bounded", "zombie", "outages", "kills", "kafka_sink", "document_sinks", "ec2", "deploy", "catalog", "compact", "permissions", "credentials", "shares", "systems")
 ONLY_WITH_ALL = ("versitygw", "oracle")
 # Far beyond what a script needs on two cores: it is there so that nothing hangs for ever.
 LIMIT_SECONDS = 1500
@@ -26,7 +26,7 @@ def run(name, everything):
     lacks something for counts as none, but not where CI=true."""
     print(f"== {name}", flush=True)
     began = time.monotonic()
-    command = [sys.executable, HERE / f"{name}.py", *(["--all"] if everything and name in ("kills", "kafka_sink") else [])]
+    command = [sys.executable, HERE / f"{name}.py", *(["--all"] if everything and name in ("kills", "kafka_sink", "document_sinks") else [])]
     passed = failed = 0
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})
     limit = threading.Timer(LIMIT_SECONDS, process.terminate)

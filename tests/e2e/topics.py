@@ -42,8 +42,8 @@ def fresh(bootstrap, *names, partitions=4):
 
 
 def ends(bootstrap, topic):
-    """The offset behind the last record of each partition."""
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "e2e-reader"})
+    """The offset behind the last record of each partition, committed or not: the broker tells partitions of a commit a moment behind its answer."""
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "e2e-reader", "isolation.level": "read_uncommitted"})
     try:
         count = len(consumer.list_topics(topic, timeout=20).topics[topic].partitions)
         return [consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=20)[1] for p in range(count)]

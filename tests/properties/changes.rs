@@ -185,7 +185,8 @@ fn rank_model<T: Ord>(
 }
 
 fn changing_schema() -> SchemaRef {
-    let fields = schema().fields()[..4].iter().cloned();
+    let rows = schema();
+    let fields = rows.fields()[..4].iter().cloned();
     let fields = fields.chain([Arc::new(changes::field())]);
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }

@@ -76,19 +76,12 @@ impl Model {
     fn row(&mut self, row: &Row) {
         self.advance(row.watermark);
         let key = self.key(row);
-        let waits = self.waiting.iter().any(|other| self.key(other) == key);
-        let newest = |fired: &Vec<Row>| fired.iter().map(|row| row.time).max();
-        let mut last = self.fired.get(&key).and_then(newest);
-        if let (Frame::Range(millis), Some(newest)) = (self.frame, last)
-            && !waits
-            && newest + millis + millis / 2 < row.watermark
-        {
-            self.fired.remove(&key);
-            last = None;
-        }
+        let fired = self.fired.get(&key).into_iter().flatten();
+        let last = fired.map(|row| row.time).max();
+        let passed = self.frame.has_passed(row.time, row.watermark);
         let late = match self.frame {
             Frame::AllRows | Frame::AllRange => row.time <= row.watermark,
-            Frame::Rows(_) | Frame::Range(_) => last.is_some_and(|last| row.time <= last),
+            Frame::Rows(_) | Frame::Range(_) => last.is_some_and(|last| row.time <= last) || passed,
         };
         match late {
             true => self.late.push(row.id.to_string()),

@@ -86,13 +86,6 @@ impl Key {
         }
     }
 
-    /// As if nothing of it had come out.
-    pub fn clear(&mut self, calls: &[Call]) {
-        self.held = calls.iter().map(Call::fresh).collect();
-        self.frame.clear();
-        self.newest = NEVER;
-    }
-
     /// A row that is not newer than this is late at a watermark: rows of its key have come out that should have come behind it.
     pub fn floor(&self, watermark: i64) -> i64 {
         let came_out = |(_, taken_at): &(&i64, &i64)| **taken_at < watermark;
@@ -101,13 +94,14 @@ impl Key {
             .map_or(self.newest, |(time, _)| self.newest.max(*time))
     }
 
-    /// Whether no row that is still to come has any of its rows in its frame, so that it may be forgotten, as Flink does.
-    pub fn is_over(&self, frame: Frame, watermark: i64) -> bool {
+    /// Whether no row that is still to come has any of its rows in its frame. The oldest that is not late is a range behind the
+    /// watermark, and its frame begins a range before it.
+    fn is_over(&self, frame: Frame, watermark: i64) -> bool {
         let Frame::Range(millis) = frame else {
             return false;
         };
-        let end = self.newest.saturating_add(millis + millis / 2 + 1);
-        self.newest != NEVER && self.waiting.is_empty() && end <= watermark
+        let end = self.newest.saturating_add(millis.saturating_mul(2));
+        self.newest != NEVER && self.waiting.is_empty() && end < watermark
     }
 }
 

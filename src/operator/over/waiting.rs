@@ -87,9 +87,11 @@ impl Waiting {
         }
         let times = due.iter().map(|((time, _), _)| *time).collect();
         let rows = self.gather(due.iter().map(|(_, at)| *at))?;
-        for (place, (parcel, row)) in due {
-            self.order.remove(&place);
-            self.release(parcel, row)?;
+        for (place, _) in due {
+            // A parcel that was packed anew has them at other places.
+            if let Some((parcel, row)) = self.order.remove(&place) {
+                self.release(parcel, row)?;
+            }
         }
         Ok(Some(Due { rows, times }))
     }

@@ -4,19 +4,16 @@
 //! become a dead letter.
 
 use crate::error::{Error, Result};
-use crate::operator::changes::Kind;
-use crate::operator::hidden;
 use crate::sink::options::TableSpec;
-use crate::sink::rows::Shaped;
+use crate::sink::rows::{Shaped, changes};
 use crate::sink::text::TextFormat;
 use crate::sink::{Rejected, raw::RawFormat};
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Int8Array, Int64Array, MapArray,
-    RecordBatch,
+    RecordBatch, RecordBatchOptions,
 };
 use arrow::compute::{cast, concat_batches, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
-use std::collections::HashSet;
 use std::sync::Arc;
 
 /// What a record weighs beside its own bytes: lengths, offsets, the batch's head; about, and not less.
@@ -122,7 +119,10 @@ impl Encoder {
         most_bytes: usize,
         where_to: &str,
     ) -> Result<Shaped> {
-        let (rows, deletes) = self.effects(rows, kinds)?;
+        let (rows, deletes) = match self.upsert {
+            true => changes::effects(rows, kinds)?,
+            false => (changes::only_new(rows, kinds)?, None),
+        };
         let mut rejected = Rejected::new();
         let mut made = Vec::new();
         match self.encode(&rows, deletes.as_ref()) {
@@ -165,43 +165,6 @@ impl Encoder {
         })
     }
 
-    /// The rows that make records, and which of them delete: what was there before an update is nobody's concern in a topic.
-    fn effects(
-        &self,
-        rows: RecordBatch,
-        kinds: Option<&Int8Array>,
-    ) -> Result<(RecordBatch, Option<BooleanArray>)> {
-        let Some(kinds) = kinds else {
-            return Ok((rows, None));
-        };
-        let is = |wanted: i8| move |kind: i8| Some(kind == wanted);
-        if !self.upsert {
-            if kinds
-                .values()
-                .iter()
-                .all(|kind| *kind == Kind::Insert as i8)
-            {
-                return Ok((rows, None));
-            }
-            return Err(Error::bug(format!(
-                "rows that change what was there came to a 'kafka' table, which can only be added to ('{}' is not 0)",
-                hidden::KIND
-            )));
-        }
-        let before = is(Kind::UpdateBefore as i8);
-        let kept = kinds
-            .values()
-            .iter()
-            .map(|kind| before(*kind).map(|is| !is));
-        let kept = BooleanArray::from_iter(kept);
-        let left = kinds
-            .values()
-            .iter()
-            .filter(|kind| **kind != Kind::UpdateBefore as i8);
-        let deletes = BooleanArray::from_iter(left.map(|kind| is(Kind::Delete as i8)(*kind)));
-        Ok((filter_record_batch(&rows, &kept)?, Some(deletes)))
-    }
-
     fn encode(&self, rows: &RecordBatch, deletes: Option<&BooleanArray>) -> Result<Records> {
         let keys = match &self.key {
             Some(key) => key.encode(rows)?,
@@ -236,22 +199,10 @@ impl Encoder {
 
     /// Of records with the same key only the last is needed, where they say how things are.
     pub fn reduce(&self, batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
-        if !self.upsert {
-            return Ok(batches);
+        match self.upsert {
+            true => changes::last_of_each(batches),
+            false => Ok(batches),
         }
-        let mut seen: HashSet<Option<Vec<u8>>> = HashSet::new();
-        let mut reduced = Vec::with_capacity(batches.len());
-        for batch in batches.iter().rev() {
-            let keys = batch.column(0).as_binary::<i32>();
-            let mut last: Vec<bool> = (0..batch.num_rows())
-                .rev()
-                .map(|row| seen.insert(keys.is_valid(row).then(|| keys.value(row).to_vec())))
-                .collect();
-            last.reverse();
-            reduced.push(filter_record_batch(batch, &BooleanArray::from(last))?);
-        }
-        reduced.reverse();
-        Ok(reduced)
     }
 }
 
@@ -350,7 +301,9 @@ impl Part {
 
     fn encode(&self, rows: &RecordBatch) -> Result<BinaryArray> {
         let rows = rows.project(&self.columns)?;
-        let rows = rows.with_schema(Arc::clone(&self.schema))?;
+        let columns = rows.columns().to_vec();
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+        let rows = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?;
         match &self.format {
             RowFormat::Text(text) => text.rows(&rows),
             RowFormat::Raw(raw) => raw.rows(rows.column(0)),

@@ -265,7 +265,8 @@ fn what_cannot_be_written_is_refused() {
         assert!(error.contains(expected), "{error}");
     }
     let mut wrong = table(&[("format", "json")]);
-    wrong.metadata = [("id".to_string(), "timestamp".to_string())].into();
+    wrong.metadata.insert("id".into(), "timestamp".into());
+    wrong.metadata.remove("at");
     let error = Encoder::of(&wrong).err().unwrap().to_string();
     assert!(error.contains("TIMESTAMP_LTZ(3)"), "{error}");
 }

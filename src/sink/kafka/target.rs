@@ -135,7 +135,11 @@ impl Target for KafkaTarget {
             let produced = self.produce(&line, mark, &mut rows).await;
             if produced.is_err() {
                 // Letting go of a broken line can take a moment.
-                on_a_thread(move || Ok(drop(line))).await?;
+                on_a_thread(move || {
+                    drop(line);
+                    Ok(())
+                })
+                .await?;
             } else {
                 state.line = Some(line);
             }

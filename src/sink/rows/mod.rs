@@ -9,6 +9,7 @@
 //! all older owners out ([`Target::open`]), then looks at the mark, and delivers only what the mark does not have. An outage
 //! of the target's system delays the epochs and does not end the job.
 
+pub(super) mod changes;
 #[cfg(test)]
 pub(crate) mod memory;
 mod publisher;

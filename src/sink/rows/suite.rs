@@ -7,7 +7,7 @@ use crate::operator::changes;
 use crate::sink::testing::{Row, World};
 use crate::sink::{Publisher, Sink, Token};
 use arrow::array::{AsArray, Int8Array, RecordBatch};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+use arrow::datatypes::{Int64Type, Schema};
 use futures::FutureExt;
 use object_store::ObjectStoreExt;
 use object_store::path::Path;

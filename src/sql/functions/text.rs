@@ -222,7 +222,7 @@ fn position(args: &ScalarFunctionArgs, part: usize, whole: usize) -> Result<Arra
             Some(starts) => starts.get(row)?,
             None => 1,
         };
-        let skipped = usize::try_from(start - 1).unwrap_or(0);
+        let skipped = usize::try_from(start.saturating_sub(1)).unwrap_or(0);
         let Some(from) = whole
             .char_indices()
             .map(|(at, _)| at)

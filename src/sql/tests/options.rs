@@ -10,6 +10,8 @@ use crate::sql::options::{OptionSpec, Support};
 fn options_that_are_refused() {
     // Each stands in the WITH clause of a table in line 3.
     let kafka = "'connector' = 'kafka', 'topic' = 't', 'properties.bootstrap.servers' = 'x', 'format' = 'json'";
+    let mongo =
+        "'connector' = 'mongodb', 'uri' = 'mongodb://x', 'database' = 'd', 'collection' = 'c'";
     let files = "'connector' = 'filesystem', 'path' = 'p', 'format' = 'parquet'";
     let cases = [
         (
@@ -88,7 +90,7 @@ fn options_that_are_refused() {
             format!(
                 "{kafka},\n'value.fields-include' = 'EXCEPT_KEY', 'key.format' = 'raw', 'key.fields' = 'a', 'key.fields-prefix' = 'k_'"
             ),
-            "5:82: the key's column 'a' does not begin with 'k_'",
+            "5:82: the key's column 'a' does not begin with 'k_', as 'key.fields-prefix' has it",
             "",
         ),
         (
@@ -135,6 +137,32 @@ fn options_that_are_refused() {
             "'connector' = 'kafka',\n'format' = 'raw'".to_owned(),
             "5:1: the format 'raw' holds one column, and the table 't' has 2",
             "",
+        ),
+        (
+            "'connector' = 'mongodb', 'database' = 'd', 'collection' = 'c',\n'uri' = 'localhost:27017'"
+                .to_owned(),
+            "5:1: 'uri' has to begin with mongodb:// or mongodb+srv://",
+            "",
+        ),
+        (
+            format!("{mongo},\n'tributary.mongodb.indexes' = 'a; aa, b'"),
+            "5:1: there is no column 'aa' for an index",
+            "'a'",
+        ),
+        (
+            format!("{mongo},\n'tributary.mongodb.indexes' = 'a up'"),
+            "5:1: 'a up' is no field of an index",
+            "desc",
+        ),
+        (
+            format!("{mongo},\n'scan.fetch-size' = '100'"),
+            "5:1: 'scan.fetch-size' is an option of Flink's that Tributary does not have yet",
+            "only be written",
+        ),
+        (
+            "'connector' = 'tributary-json-file',\n'path' = 'counts/'".to_owned(),
+            "5:1: 'path' names a folder",
+            "counts.json",
         ),
         (
             format!("{files},\n'sink.rolling-policy.file-size' = 'big'"),

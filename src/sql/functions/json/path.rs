@@ -31,16 +31,16 @@ impl Path {
     /// Reads a path, or says why it cannot be one.
     pub fn compile(text: &str) -> Result<Path, String> {
         let trimmed = text.trim();
-        let word = trimmed.get(..6).unwrap_or_default();
-        let (strict, rest) = if word.eq_ignore_ascii_case("strict") {
-            (true, &trimmed[6..])
-        } else if word
-            .get(..3)
-            .is_some_and(|word| word.eq_ignore_ascii_case("lax"))
-        {
-            (false, &trimmed[3..])
-        } else {
-            (false, trimmed)
+        let behind = |word: &str| {
+            let first = trimmed.get(..word.len())?;
+            first
+                .eq_ignore_ascii_case(word)
+                .then(|| &trimmed[word.len()..])
+        };
+        let (strict, rest) = match (behind("strict"), behind("lax")) {
+            (Some(rest), _) => (true, rest),
+            (None, Some(rest)) => (false, rest),
+            (None, None) => (false, trimmed),
         };
         let wrong = |why: &str| {
             Err(format!(

@@ -1,0 +1,248 @@
+//! From rows to documents, as Flink writes them: nested rows and maps are documents, arrays are arrays, NULL is null.
+
+use crate::error::{Error, Result};
+use crate::sink::options::TableSpec;
+use crate::sink::rows::{Shaped, changes};
+use crate::sink::{Rejected, slice_bytes};
+use crate::sql::connectors::mongodb::ID;
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, Int8Array, RecordBatch};
+use arrow::datatypes::{
+    DataType, Decimal128Type, Field, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
+    Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
+    TimestampNanosecondType, TimestampSecondType,
+};
+use mongodb::bson::spec::BinarySubtype;
+use mongodb::bson::{Binary, Bson, DateTime, Document};
+use std::sync::Arc;
+
+/// What MongoDB takes is 16 MiB, and the command around the document needs a little.
+const MOST_BYTES: usize = (16 << 20) - (64 << 10);
+
+/// The columns of stored documents.
+const KEY: &str = "key";
+const DOCUMENT: &str = "document";
+
+/// Why a row cannot be a document.
+type Told<T> = Result<T, String>;
+
+/// How the documents of one table are made.
+pub struct Encoder {
+    /// The columns of the key, by which rows replace each other.
+    key: Vec<usize>,
+    stored: SchemaRef,
+}
+
+impl Encoder {
+    pub fn of(table: &TableSpec) -> Result<Encoder> {
+        let column = |name: &String| table.schema.index_of(name).map_err(Error::from);
+        let key = table.primary_key.iter().map(column);
+        Ok(Encoder {
+            key: key.collect::<Result<_>>()?,
+            stored: Arc::new(Schema::new(vec![
+                Field::new(KEY, DataType::Binary, true),
+                Field::new(DOCUMENT, DataType::Binary, true),
+            ])),
+        })
+    }
+
+    /// The documents of rows.
+    pub fn shape(&self, rows: RecordBatch, kinds: Option<&Int8Array>) -> Result<Shaped> {
+        let (rows, deletes) = match self.key.is_empty() {
+            true => (changes::only_new(rows, kinds)?, None),
+            false => changes::effects(rows, kinds)?,
+        };
+        let mut rejected = Rejected::new();
+        let mut keys = BinaryBuilder::with_capacity(rows.num_rows(), 0);
+        let mut documents = BinaryBuilder::with_capacity(rows.num_rows(), slice_bytes(&rows));
+        for row in 0..rows.num_rows() {
+            let is_deleted = deletes.as_ref().is_some_and(|deletes| deletes.value(row));
+            match self.row(&rows, row, is_deleted) {
+                Ok((key, document)) => {
+                    keys.append_option(key);
+                    documents.append_option(document);
+                }
+                Err(why) => rejected.push((rows.slice(row, 1), why)),
+            }
+        }
+        let columns: Vec<ArrayRef> = vec![Arc::new(keys.finish()), Arc::new(documents.finish())];
+        Ok(Shaped {
+            stored: RecordBatch::try_new(Arc::clone(&self.stored), columns)?,
+            rejected,
+        })
+    }
+
+    /// Of documents with the same key only the last is needed.
+    pub fn reduce(&self, batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
+        match self.key.is_empty() {
+            true => Ok(batches),
+            false => changes::last_of_each(batches),
+        }
+    }
+
+    /// The key and the document; None for what there is not.
+    #[expect(clippy::type_complexity, reason = "two of the same")]
+    fn row(
+        &self,
+        rows: &RecordBatch,
+        row: usize,
+        is_deleted: bool,
+    ) -> Told<(Option<Vec<u8>>, Option<Vec<u8>>)> {
+        let key = self.key(rows, row)?;
+        let document = match is_deleted {
+            true => None,
+            false => Some(bytes(&self.document(rows, row)?)?),
+        };
+        let key = key.as_ref().map(bytes).transpose()?;
+        let size = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
+        let size = size(&key) + size(&document);
+        match size <= MOST_BYTES {
+            true => Ok((key, document)),
+            false => Err(format!(
+                "its document has {size} bytes, and MongoDB takes {MOST_BYTES} at most"
+            )),
+        }
+    }
+
+    /// `{_id: ..}`: the value of one column, or a document of several.
+    fn key(&self, rows: &RecordBatch, row: usize) -> Told<Option<Document>> {
+        let mut parts = Document::new();
+        for &column in &self.key {
+            let name = rows.schema_ref().field(column).name();
+            match value(rows.column(column), row)? {
+                Bson::Null => return Err(format!("its key's column '{name}' is NULL")),
+                part => parts.insert(name, part),
+            };
+        }
+        let id = match (self.key.as_slice(), parts.iter().next()) {
+            ([], _) => return Ok(None),
+            ([_], Some((_, only))) => only.clone(),
+            _ => Bson::Document(parts),
+        };
+        Ok(Some(Document::from_iter([(ID.to_string(), id)])))
+    }
+
+    /// All columns, but for a key that is called as MongoDB's own.
+    fn document(&self, rows: &RecordBatch, row: usize) -> Told<Document> {
+        let mut document = Document::new();
+        for (field, column) in rows.schema_ref().fields().iter().zip(rows.columns()) {
+            if field.name() != ID {
+                document.insert(field.name(), value(column, row)?);
+            }
+        }
+        Ok(document)
+    }
+}
+
+fn bytes(document: &Document) -> Told<Vec<u8>> {
+    document
+        .to_vec()
+        .map_err(|error| format!("it cannot be a document: {error}"))
+}
+
+/// Stored documents, column by column.
+pub struct Stored<'a> {
+    keys: &'a BinaryArray,
+    documents: &'a BinaryArray,
+}
+
+impl<'a> Stored<'a> {
+    pub fn of(batch: &'a RecordBatch) -> Result<Stored<'a>> {
+        let column = |name: &str| batch.column_by_name(name)?.as_binary_opt::<i32>();
+        match (column(KEY), column(DOCUMENT)) {
+            (Some(keys), Some(documents)) => Ok(Stored { keys, documents }),
+            _ => Err(Error::bug(
+                "stored rows of a MongoDB table are no documents",
+            )),
+        }
+    }
+
+    /// `{_id: ..}`
+    pub fn key(&self, row: usize) -> Result<Option<Document>> {
+        read(self.keys, row)
+    }
+
+    /// What to write; None to delete.
+    pub fn document(&self, row: usize) -> Result<Option<Document>> {
+        read(self.documents, row)
+    }
+
+    pub fn size(&self, row: usize) -> usize {
+        (self.keys.value_length(row) + self.documents.value_length(row)) as usize
+    }
+}
+
+fn read(column: &BinaryArray, row: usize) -> Result<Option<Document>> {
+    let bytes = column.is_valid(row).then(|| column.value(row));
+    let read = bytes.map(Document::from_reader).transpose();
+    read.map_err(|error| Error::bug("a stored document cannot be read").caused_by(error))
+}
+
+fn value(column: &ArrayRef, row: usize) -> Told<Bson> {
+    macro_rules! number {
+        ($type:ty) => {
+            column.as_primitive::<$type>().value(row)
+        };
+    }
+    if column.is_null(row) {
+        return Ok(Bson::Null);
+    }
+    Ok(match column.data_type() {
+        DataType::Null => Bson::Null,
+        DataType::Boolean => Bson::Boolean(column.as_boolean().value(row)),
+        DataType::Int8 => Bson::Int32(number!(Int8Type).into()),
+        DataType::Int16 => Bson::Int32(number!(Int16Type).into()),
+        DataType::Int32 => Bson::Int32(number!(Int32Type)),
+        DataType::Int64 => Bson::Int64(number!(Int64Type)),
+        DataType::Float32 => Bson::Double(number!(Float32Type).into()),
+        DataType::Float64 => Bson::Double(number!(Float64Type)),
+        DataType::Decimal128(..) => {
+            let text = column.as_primitive::<Decimal128Type>().value_as_string(row);
+            let number = text.parse().map_err(|error| {
+                format!("{text} has more digits than MongoDB's decimals, which have 34: {error}")
+            })?;
+            Bson::Decimal128(number)
+        }
+        DataType::Utf8 => Bson::String(column.as_string::<i32>().value(row).to_string()),
+        DataType::Binary => Bson::Binary(Binary {
+            subtype: BinarySubtype::Generic,
+            bytes: column.as_binary::<i32>().value(row).to_vec(),
+        }),
+        // In milliseconds: what is finer is cut off, as in Flink.
+        DataType::Timestamp(unit, _) => {
+            let millis = match unit {
+                TimeUnit::Second => number!(TimestampSecondType).saturating_mul(1000),
+                TimeUnit::Millisecond => number!(TimestampMillisecondType),
+                TimeUnit::Microsecond => number!(TimestampMicrosecondType).div_euclid(1000),
+                TimeUnit::Nanosecond => number!(TimestampNanosecondType).div_euclid(1_000_000),
+            };
+            Bson::DateTime(DateTime::from_millis(millis))
+        }
+        DataType::List(_) => {
+            let items = column.as_list::<i32>().value(row);
+            let items = (0..items.len()).map(|item| value(&items, item));
+            Bson::Array(items.collect::<Told<_>>()?)
+        }
+        DataType::Struct(fields) => {
+            let columns = column.as_struct().columns();
+            let fields = fields.iter().zip(columns);
+            let fields = fields.map(|(field, column)| entry(field.name(), column, row));
+            Bson::Document(fields.collect::<Told<_>>()?)
+        }
+        DataType::Map(..) => {
+            let entries = column.as_map().value(row);
+            let (names, values) = (entries.column(0).as_string::<i32>(), entries.column(1));
+            let entries = (0..entries.len())
+                .map(|entry_row| entry(names.value(entry_row), values, entry_row));
+            Bson::Document(entries.collect::<Told<_>>()?)
+        }
+        other => return Err(format!("MongoDB cannot hold a {other}")),
+    })
+}
+
+fn entry(name: &str, column: &ArrayRef, row: usize) -> Told<(String, Bson)> {
+    Ok((name.to_string(), value(column, row)?))
+}
+
+#[cfg(test)]
+#[path = "document_tests.rs"]
+mod tests;
