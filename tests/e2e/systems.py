@@ -67,7 +67,8 @@ class System:
                 return
             run.kill()
             seen.append(len(lake.checkpoints(self.place, self.stage.env)))
-        self.check(f"{len(seen)} kills in {time.monotonic() - began:.0f} s, epochs then {seen}", len(set(seen)) > len(seen) / 3)
+        if seen:
+            self.check(f"{len(seen)} kills in {time.monotonic() - began:.0f} s, epochs then {seen}", len(set(seen)) > len(seen) / 3)
 
     def finish(self):
         run = self.stage.run_job(self.job, self.place, "--bounded")
