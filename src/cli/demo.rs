@@ -10,7 +10,7 @@ use super::status::Reporter;
 use crate::clock::{Clock, SystemClock};
 use crate::epoch::Mode;
 use crate::error::{Error, Result};
-use crate::generate::{self, GenerateOptions, Generator};
+use crate::generate::{self, GenerateOptions, Generator, System};
 use crate::http::SharedStatus;
 use crate::runtime::Stop;
 use crate::source::Waker;
@@ -192,7 +192,7 @@ fn start_generator(
         ..GenerateOptions::default()
     };
     let mut made = 0;
-    let events = Generator::new(options).take_while(move |_| {
+    let events = Generator::new(System::Emergency, &options).take_while(move |_| {
         made += 1;
         sent.store(made, Ordering::Relaxed);
         // Asking for the status costs more than making an event.
@@ -202,7 +202,8 @@ fn start_generator(
         !stop.asked()
     });
     std::thread::spawn(move || {
-        let sent = generate::to_kafka(&servers, events, u64::MAX, Some(rate), &mut |_| {});
+        let system = System::Emergency;
+        let sent = generate::to_kafka(&servers, system, events, u64::MAX, Some(rate), &mut |_| {});
         if let Err(error) = sent {
             warn!("the generator has ended: {error}");
         }

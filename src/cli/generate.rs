@@ -2,14 +2,14 @@
 
 use super::runtime;
 use crate::error::{Error, Result};
-use crate::generate::{self, GenerateOptions, Generator};
+use crate::generate::{self, GenerateOptions, Generator, System};
 use std::io::{IsTerminal, Write};
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// What to make: emergency.
+    /// What to make: emergency, medical, retail or login.
     name: String,
-    /// kafka://HOST:PORT, or a folder for JSON lines.
+    /// kafka://HOST:PORT, or a folder for files.
     #[arg(long, value_name = "kafka://HOST:PORT|DIR")]
     to: String,
     /// How many events; without it, until stopped.
@@ -20,7 +20,7 @@ pub struct Args {
     rate: Option<u64>,
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Patients.
+    /// Patients, customers or users.
     #[arg(long, default_value_t = 20)]
     keys: u64,
     /// The share of events whose bytes are no good.
@@ -42,12 +42,13 @@ fn share(text: &str) -> std::result::Result<f64, String> {
 }
 
 pub fn generate(args: &Args) -> Result<u8> {
-    if args.name != "emergency" {
-        return Err(Error::job(format!(
-            "there is no generator '{}'; there is: emergency",
+    let system = System::named(&args.name).ok_or_else(|| {
+        let known = System::ALL.map(System::name).join(", ");
+        Error::job(format!(
+            "there is no generator '{}'; there are: {known}",
             args.name
-        )));
-    }
+        ))
+    })?;
     let options = GenerateOptions {
         seed: args.seed,
         keys: args.keys,
@@ -56,7 +57,7 @@ pub fn generate(args: &Args) -> Result<u8> {
         duplicates: args.duplicates,
         ..GenerateOptions::default()
     };
-    let events = Generator::new(options);
+    let events = Generator::new(system, &options);
     let terminal = std::io::stderr().is_terminal();
     let mut progress = |sent: u64| {
         if terminal {
@@ -67,9 +68,9 @@ pub fn generate(args: &Args) -> Result<u8> {
     let sent = match args.to.strip_prefix("kafka://") {
         Some(servers) => {
             let _runtime = runtime()?;
-            generate::to_kafka(servers, events, count, args.rate, &mut progress)?
+            generate::to_kafka(servers, system, events, count, args.rate, &mut progress)?
         }
-        None => generate::to_folder(&args.to, events, count, args.rate, &mut progress)?,
+        None => generate::to_folder(&args.to, system, events, count, args.rate, &mut progress)?,
     };
     if terminal {
         eprintln!();

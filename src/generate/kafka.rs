@@ -1,7 +1,7 @@
 //! Events as records of Kafka topics.
 
 use super::pace::Pace;
-use super::{DISPATCHES, Event, READINGS};
+use super::{Event, System};
 use crate::error::{Error, Result};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -14,16 +14,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// How many partitions a topic gets that is made here.
-const PARTITIONS: i32 = 4;
 /// Events between two calls of `progress`.
 const PROGRESS: u64 = 1024;
 /// How long the cluster may take to make topics, and to take what is still to be sent at the end.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Sends up to `count` events to a cluster, making the topics where they are missing; says how many were taken.
+/// Sends up to `count` events to a cluster, making the system's topics where they are missing; says how many were taken.
 pub fn to_kafka(
     servers: &str,
+    system: System,
     events: impl IntoIterator<Item = Event>,
     count: u64,
     rate: Option<u64>,
@@ -33,7 +32,7 @@ pub fn to_kafka(
     config
         .set("bootstrap.servers", servers)
         .set("client.id", "tributary-generate");
-    create_topics(&config, servers)?;
+    create_topics(&config, servers, system)?;
     let outcome = Outcome::default();
     let producer: ThreadedProducer<Outcome> = config
         .set("enable.idempotence", "true")
@@ -89,7 +88,7 @@ fn send(producer: &ThreadedProducer<Outcome>, event: &Event) -> Result<()> {
     }
 }
 
-fn create_topics(config: &ClientConfig, servers: &str) -> Result<()> {
+fn create_topics(config: &ClientConfig, servers: &str, system: System) -> Result<()> {
     let failed =
         |error| Error::retry(format!("topics cannot be created at '{servers}'")).caused_by(error);
     let admin: AdminClient<DefaultClientContext> = config
@@ -103,11 +102,12 @@ fn create_topics(config: &ClientConfig, servers: &str) -> Result<()> {
         .fetch_metadata(None, PATIENCE)
         .map_err(failed)?;
     let there: Vec<&str> = there.topics().iter().map(|topic| topic.name()).collect();
-    let missing = [READINGS, DISPATCHES]
-        .into_iter()
-        .filter(|topic| !there.contains(topic));
+    let missing = system
+        .topics()
+        .iter()
+        .filter(|topic| !there.contains(&topic.name));
     let topics: Vec<_> = missing
-        .map(|topic| NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(-1)))
+        .map(|topic| NewTopic::new(topic.name, topic.partitions, TopicReplication::Fixed(-1)))
         .collect();
     if topics.is_empty() {
         return Ok(());
@@ -188,11 +188,14 @@ mod tests {
 
     #[test]
     fn every_event_arrives() {
-        let cluster = Embedded::start(&[READINGS, DISPATCHES], 1).unwrap();
-        let events = Generator::new(GenerateOptions::default());
+        let topics = System::Retail.topics().iter().map(|topic| topic.name);
+        let topics: Vec<_> = topics.collect();
+        let cluster = Embedded::start(&topics, 1).unwrap();
+        let events = Generator::new(System::Retail, &GenerateOptions::default());
         let mut heard = 0;
         let sent = to_kafka(
             &cluster.bootstrap_servers(),
+            System::Retail,
             events,
             3000,
             None,
@@ -205,7 +208,7 @@ mod tests {
             .create()
             .unwrap();
         use rdkafka::consumer::Consumer;
-        let held = |topic| client.fetch_watermarks(topic, 0, PATIENCE).unwrap().1;
-        assert_eq!(held(READINGS) + held(DISPATCHES), 3000);
+        let held = |topic: &&str| client.fetch_watermarks(topic, 0, PATIENCE).unwrap().1;
+        assert_eq!(topics.iter().map(held).sum::<i64>(), 3000);
     }
 }

@@ -257,7 +257,8 @@ impl ExprPlanner for Forms {
     fn plan_window(&self, mut call: RawWindowExpr) -> Result<PlannerResult<RawWindowExpr>> {
         #[expect(deprecated, reason = "DataFusion's planner still gives it")]
         let every = |expr: &Expr| matches!(expr, Expr::Wildcard { .. });
-        call.args = match call.args.iter().any(every) || call.args.is_empty() {
+        let counts = call.args.is_empty() && call.func_def.name() == "count";
+        call.args = match call.args.iter().any(every) || counts {
             true => vec![lit(1_i64)],
             false => call.args.into_iter().map(named).collect(),
         };
