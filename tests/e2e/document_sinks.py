@@ -119,7 +119,7 @@ with Stage("document_sinks", "kafka", "mongo") as stage:
     audit = stage.tributary("audit", job, env=place)
     code = audit.wait(60)
     stage.check("the books balance", code == 0, f"exit code {code}\n{audit.tail()}")
-    left = [path for path in lake.files(place["CHECKPOINTS"], stage.env) if "/staged/" in path]
+    left = [path for path in lake.files(place["CHECKPOINTS"], stage.env) if "/staged/" in path and not path.rsplit("/", 1)[1].startswith(".")]
     stage.check("nothing is left of what was staged", not left, left)
     parts = [path for path in lake.files(place["CHECKPOINTS"], stage.env) if "/documents/" in path]
     stage.check("of the document's parts there is one for each table", len(parts) == 2, parts)
