@@ -68,8 +68,8 @@ impl Layout {
 
     /// The entries of rows: the key as a JSON array, and the value as JSON, or NULL to remove it.
     fn shape(&self, rows: RecordBatch, kinds: Option<&Int8Array>) -> Result<Shaped> {
-        let (rows, deletes) = changes::effects(rows, kinds)?;
-        let deletes = deletes.unwrap_or_else(|| BooleanArray::from(vec![false; rows.num_rows()]));
+        let deletes = changes::deletes(kinds)
+            .unwrap_or_else(|| BooleanArray::from(vec![false; rows.num_rows()]));
         match self.entries(&rows, &deletes) {
             Ok(stored) => Ok(Shaped {
                 stored,

@@ -120,7 +120,7 @@ impl Encoder {
         where_to: &str,
     ) -> Result<Shaped> {
         let (rows, deletes) = match self.upsert {
-            true => changes::effects(rows, kinds)?,
+            true => (rows, changes::deletes(kinds)),
             false => (changes::only_new(rows, kinds)?, None),
         };
         let mut rejected = Rejected::new();

@@ -49,7 +49,7 @@ impl Encoder {
     pub fn shape(&self, rows: RecordBatch, kinds: Option<&Int8Array>) -> Result<Shaped> {
         let (rows, deletes) = match self.key.is_empty() {
             true => (changes::only_new(rows, kinds)?, None),
-            false => changes::effects(rows, kinds)?,
+            false => (rows, changes::deletes(kinds)),
         };
         let mut rejected = Rejected::new();
         let mut keys = BinaryBuilder::with_capacity(rows.num_rows(), 0);

@@ -117,10 +117,11 @@ fn deletions_have_a_key_and_nothing_else() {
     let kinds = [Kind::UpdateBefore, Kind::Delete, Kind::Insert].map(|kind| kind as i8);
     let shaped = shaped(&[("name", name)], &["name"], Some(&kinds));
     let stored = Stored::of(&shaped.stored).unwrap();
-    assert_eq!(shaped.stored.num_rows(), 2);
-    assert_eq!(stored.key(0).unwrap(), Some(doc! { "_id": "b" }));
+    assert_eq!(shaped.stored.num_rows(), 3);
+    assert_eq!(stored.key(1).unwrap(), Some(doc! { "_id": "b" }));
     assert_eq!(stored.document(0).unwrap(), None);
-    assert_eq!(stored.document(1).unwrap(), Some(doc! { "name": "c" }));
+    assert_eq!(stored.document(1).unwrap(), None);
+    assert_eq!(stored.document(2).unwrap(), Some(doc! { "name": "c" }));
 }
 
 #[test]

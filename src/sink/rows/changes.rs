@@ -7,21 +7,12 @@ use arrow::array::{Array, AsArray, BooleanArray, Int8Array, RecordBatch};
 use arrow::compute::filter_record_batch;
 use std::collections::HashSet;
 
-/// The rows that do something, and which of them delete: what was there before an update is of no concern where a key is written over.
-pub fn effects(
-    rows: RecordBatch,
-    kinds: Option<&Int8Array>,
-) -> Result<(RecordBatch, Option<BooleanArray>)> {
-    let Some(kinds) = kinds else {
-        return Ok((rows, None));
-    };
-    let kept = kinds.values().iter().copied();
-    let kept = kept.map(|kind| Some(kind != Kind::UpdateBefore as i8));
-    let left = kinds.values().iter().copied();
-    let left = left.filter(|kind| *kind != Kind::UpdateBefore as i8);
-    let deletes = BooleanArray::from_iter(left.map(|kind| Some(kind == Kind::Delete as i8)));
-    let rows = filter_record_batch(&rows, &BooleanArray::from_iter(kept))?;
-    Ok((rows, Some(deletes)))
+/// Which rows delete, for a target in which the last row of a key holds. So do those that say what was there before an update: a filter on
+/// the way may have dropped what came in its place; where that is still there, it is the later row.
+pub fn deletes(kinds: Option<&Int8Array>) -> Option<BooleanArray> {
+    let is_delete = |kind: &i8| *kind == Kind::Delete as i8 || *kind == Kind::UpdateBefore as i8;
+    let deletes = |kinds: &Int8Array| kinds.values().iter().map(is_delete).map(Some).collect();
+    kinds.map(deletes)
 }
 
 /// Refuses all but new rows: the planner does not let others come to a table that can only be added to.
@@ -56,4 +47,18 @@ pub fn last_of_each(batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
     }
     reduced.reverse();
     Ok(reduced)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_before_an_update_goes_unless_something_comes_in_its_place() {
+        use Kind::{Delete, Insert, UpdateAfter, UpdateBefore};
+        let kinds = [Insert, UpdateBefore, UpdateAfter, Delete].map(|kind| kind as i8);
+        let found = deletes(Some(&Int8Array::from(kinds.to_vec()))).unwrap();
+        assert_eq!(found, BooleanArray::from(vec![false, true, false, true]));
+        assert!(deletes(None).is_none());
+    }
 }
