@@ -163,7 +163,8 @@ impl Lowering {
     fn with_limit(&mut self, id: NodeId, at: usize, limit: usize) -> Planned<Option<NodeId>> {
         let node = self.drafts.nodes[id].clone();
         match &node.op {
-            Op::Rank(rank) if rank.limit.is_none() => {
+            // Only its own number, which is its last column: it may pass those of others on.
+            Op::Rank(rank) if rank.limit.is_none() && at + 1 == node.times.len() => {
                 let rank = Rank {
                     limit: Some(limit),
                     ..rank.clone()
@@ -234,7 +235,8 @@ impl Lowering {
         let ordered = by_time.map(|(at, _)| at);
         let times = node.times.iter().enumerate().map(|(at, time)| {
             let stays = match (&rank.gives, time) {
-                (_, Time::Number) => true,
+                // Bounded once; what asks more of it is a filter like others.
+                (_, Time::Number) => false,
                 (Gives::AtWindowEnd(_), Time::Bound { .. }) => true,
                 (Gives::AtWindowEnd(_), _) => false,
                 (Gives::AtTime(_), _) => ordered == Some(at),
