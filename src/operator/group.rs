@@ -10,7 +10,7 @@
 use crate::error::{Error, Result};
 use crate::operator::changes::{self, Kind};
 use crate::operator::expr::{batch_of, evaluate_all};
-use crate::operator::keys::{ByHash, EncodedKeys, KeyEncoder, KeyRows};
+use crate::operator::keys::{EncodedKeys, KeyEncoder, KeyNumbers};
 use crate::operator::pages::Pages;
 use crate::operator::state::{self, unknown_part};
 use crate::operator::window::feed::Compiled;
@@ -28,9 +28,6 @@ use std::sync::Arc;
 
 /// The name of its state: keys, then the columns of every aggregate's state.
 const PART: &str = "keys";
-
-/// Marks the end of a chain of keys with one hash.
-const NONE: u32 = u32::MAX;
 
 /// Aggregates rows by key, for good.
 pub struct GroupAggregate {
@@ -52,10 +49,7 @@ pub struct GroupAggregate {
 
 /// The keys by number, and what the aggregates hold for each.
 struct Table {
-    keys: KeyRows,
-    /// The newest key with a hash; `older` leads to the others.
-    newest: ByHash<u32>,
-    older: Vec<u32>,
+    keys: KeyNumbers,
     held: Vec<Box<[u8]>>,
     held_bytes: usize,
 }
@@ -107,9 +101,7 @@ impl GroupAggregate {
             widths: aggregates.iter().map(|held| held.state.len()).collect(),
             aggregates,
             table: Table {
-                keys: encoder.empty(),
-                newest: ByHash::default(),
-                older: Vec::new(),
+                keys: KeyNumbers::new(&encoder),
                 held: Vec::new(),
                 held_bytes: 0,
             },
@@ -215,7 +207,7 @@ impl Table {
         let mut new = (Vec::new(), Vec::new());
         let mut seen = HashSet::new();
         for row in 0..rows {
-            let number = self.number(keys, row);
+            let number = self.keys.number(keys, row);
             if !seen.insert(number) {
                 continue;
             }
@@ -232,23 +224,6 @@ impl Table {
         touched
     }
 
-    fn number(&mut self, keys: &EncodedKeys, row: usize) -> usize {
-        let key = keys.rows.bytes(row);
-        let number = self.keys.len() as u32;
-        let newest = self.newest.entry(keys.hashes[row]).or_insert(NONE);
-        let mut candidate = *newest;
-        while candidate != NONE {
-            if self.keys.bytes(candidate as usize) == key {
-                return candidate as usize;
-            }
-            candidate = self.older[candidate as usize];
-        }
-        self.older.push(*newest);
-        *newest = number;
-        self.keys.push(&keys.rows, row);
-        number as usize
-    }
-
     fn put(&mut self, number: usize, held: &[u8]) {
         if number >= self.held.len() {
             self.held.resize_with(number + 1, Box::default);
@@ -259,11 +234,7 @@ impl Table {
     }
 
     fn size(&self) -> usize {
-        self.keys.size()
-            + self.newest.capacity() * size_of::<(u64, u32)>()
-            + self.older.capacity() * size_of::<u32>()
-            + self.held.capacity() * size_of::<Box<[u8]>>()
-            + self.held_bytes
+        self.keys.size() + self.held.capacity() * size_of::<Box<[u8]>>() + self.held_bytes
     }
 }
 
@@ -299,7 +270,7 @@ impl Operator for GroupAggregate {
         let (table, encoder, states) = (&self.table, &self.encoder, &self.states);
         self.pages.parts(PART, self.keys.len(), |numbers| {
             let numbers = numbers.start..numbers.end.min(table.keys.len());
-            let mut columns = encoder.decode(&table.keys, numbers.clone())?;
+            let mut columns = encoder.decode(&table.keys.rows, numbers.clone())?;
             let held = table.held[numbers.clone()].iter().map(AsRef::as_ref);
             columns.extend(states.decode_bytes(held)?);
             state::rows_of_len(&self.state, columns, numbers.len())
@@ -314,7 +285,7 @@ impl Operator for GroupAggregate {
         let (keys, states) = rows.columns().split_at(self.keys.len());
         let keys = self.encoder.encode(keys, rows.num_rows())?;
         let numbers: Vec<_> = (0..rows.num_rows())
-            .map(|row| self.table.number(&keys, row))
+            .map(|row| self.table.keys.number(&keys, row))
             .collect();
         self.put_back(&numbers, states)
     }

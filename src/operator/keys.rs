@@ -242,6 +242,60 @@ fn all_to(lane: usize, batch: RecordBatch, lanes: usize) -> Vec<Option<RecordBat
     shares
 }
 
+/// Marks the end of a chain of keys with one hash.
+const NONE: u32 = u32::MAX;
+
+/// Different keys, numbered as they come.
+pub struct KeyNumbers {
+    pub rows: KeyRows,
+    /// The newest key with a hash; `older` leads to the others.
+    newest: ByHash<u32>,
+    older: Vec<u32>,
+}
+
+impl KeyNumbers {
+    pub fn new(encoder: &KeyEncoder) -> Self {
+        KeyNumbers {
+            rows: encoder.empty(),
+            newest: ByHash::default(),
+            older: Vec::new(),
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The number of a row's key, the next one for a key that was not there.
+    pub fn number(&mut self, keys: &EncodedKeys, row: usize) -> usize {
+        let key = keys.rows.bytes(row);
+        let number = self.len() as u32;
+        let newest = self.newest.entry(keys.hashes[row]).or_insert(NONE);
+        let mut candidate = *newest;
+        while candidate != NONE {
+            if self.rows.bytes(candidate as usize) == key {
+                return candidate as usize;
+            }
+            candidate = self.older[candidate as usize];
+        }
+        self.older.push(*newest);
+        *newest = number;
+        self.rows.push(&keys.rows, row);
+        number as usize
+    }
+
+    /// The bytes that they take, roughly.
+    pub fn size(&self) -> usize {
+        self.rows.size()
+            + self.newest.capacity() * size_of::<(u64, u32)>()
+            + self.older.capacity() * size_of::<u32>()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,7 +2,7 @@
 
 use super::feed::Feed;
 use crate::error::Result;
-use crate::operator::keys::{ByHash, EncodedKeys, KeyEncoder, KeyRows};
+use crate::operator::keys::{EncodedKeys, KeyEncoder, KeyNumbers};
 use arrow::array::{ArrayRef, UInt32Array};
 use arrow::compute::take;
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
@@ -13,14 +13,9 @@ use std::sync::Arc;
 /// Groups that a snapshot writes, or leaves as they are, together.
 pub(super) const PAGE: usize = 4096;
 
-/// Marks the end of a chain of keys with one hash.
-const NONE: u32 = u32::MAX;
-
 pub(in crate::operator) struct Groups {
-    keys: KeyRows,
-    /// The newest group with a hash; `older` leads to the others.
-    newest: ByHash<u32>,
-    older: Vec<u32>,
+    /// A group's number is that of its key.
+    keys: KeyNumbers,
     accumulators: Vec<Box<dyn GroupsAccumulator>>,
     /// What the accumulators held at the last snapshot. Taking their state empties them; it is put back when
     /// the window is touched next, so that a snapshot of a window that rests costs nothing.
@@ -43,9 +38,7 @@ impl Groups {
         functions: impl Iterator<Item = &'a Arc<AggregateFunctionExpr>>,
     ) -> Result<Self> {
         Ok(Groups {
-            keys: encoder.empty(),
-            newest: ByHash::default(),
-            older: Vec::new(),
+            keys: KeyNumbers::new(encoder),
             accumulators: functions.map(accumulator).collect::<Result<_>>()?,
             drained: None,
             pages: Vec::new(),
@@ -118,7 +111,7 @@ impl Groups {
 
     /// The key columns, a row for each group, in the order of [`Groups::state`].
     pub fn keys(&self, encoder: &KeyEncoder) -> Result<Vec<ArrayRef>> {
-        encoder.decode(&self.keys, 0..self.keys.len())
+        encoder.decode(&self.keys.rows, 0..self.keys.len())
     }
 
     /// The results, a row for each group, in the order of [`Groups::state`]. The groups hold nothing afterwards.
@@ -137,10 +130,12 @@ impl Groups {
         let mut order: Vec<u32> = (0..self.keys.len() as u32).collect();
         order.sort_unstable_by(|a, b| {
             self.keys
+                .rows
                 .bytes(*a as usize)
-                .cmp(self.keys.bytes(*b as usize))
+                .cmp(self.keys.rows.bytes(*b as usize))
         });
-        let mut columns = encoder.decode(&self.keys, order.iter().map(|group| *group as usize))?;
+        let mut columns =
+            encoder.decode(&self.keys.rows, order.iter().map(|group| *group as usize))?;
         let order = UInt32Array::from(order);
         for accumulator in &mut self.accumulators {
             columns.push(take(&accumulator.evaluate(EmitTo::All)?, &order, None)?);
@@ -155,8 +150,6 @@ impl Groups {
             .iter()
             .flat_map(|drained| drained.states.iter().flatten());
         self.keys.size()
-            + self.newest.capacity() * size_of::<(u64, u32)>()
-            + self.older.capacity() * size_of::<u32>()
             + self.group_of_row.capacity() * size_of::<usize>()
             + self
                 .accumulators
@@ -185,32 +178,17 @@ impl Groups {
         group_of_row.clear();
         match selected {
             Some(rows) => {
-                group_of_row.extend(rows.iter().map(|row| self.group(keys, *row as usize)))
+                group_of_row.extend(rows.iter().map(|row| self.keys.number(keys, *row as usize)))
             }
-            None => group_of_row.extend((0..keys.hashes.len()).map(|row| self.group(keys, row))),
+            None => {
+                group_of_row.extend((0..keys.hashes.len()).map(|row| self.keys.number(keys, row)))
+            }
         }
         self.pages.resize(self.keys.len().div_ceil(PAGE), None);
         for group in &group_of_row {
             self.pages[group / PAGE] = None;
         }
         self.group_of_row = group_of_row;
-    }
-
-    fn group(&mut self, keys: &EncodedKeys, row: usize) -> usize {
-        let key = keys.rows.bytes(row);
-        let group = self.keys.len() as u32;
-        let newest = self.newest.entry(keys.hashes[row]).or_insert(NONE);
-        let mut candidate = *newest;
-        while candidate != NONE {
-            if self.keys.bytes(candidate as usize) == key {
-                return candidate as usize;
-            }
-            candidate = self.older[candidate as usize];
-        }
-        self.older.push(*newest);
-        *newest = group;
-        self.keys.push(&keys.rows, row);
-        group as usize
     }
 }
 
