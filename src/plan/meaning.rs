@@ -116,7 +116,7 @@ fn words_of_aggregates(aggregates: &[Aggregate], input: &Schema) -> String {
     )
 }
 
-/// Without the limit where rows that are kept serve any: those that may be taken back are all kept.
+/// With the limit, although rows that may be taken back are all kept: what a larger one would have given before was never given.
 fn words_of_rank(rank: &Rank, input: &Schema) -> String {
     let end = match &rank.gives {
         Gives::Changes if rank.input_changes => "of rows that change",

@@ -281,6 +281,18 @@ impl Pruning<'_> {
         reproject(&names, exprs, new, like, &mut self.next)
     }
 
+    /// The only input of a node with what it reads: the old columns that are left, and where each of all the old ones is.
+    fn read_input(
+        &mut self,
+        node: &Draft,
+        used: &Used,
+    ) -> Result<(NodeId, Vec<usize>, Vec<Option<usize>>)> {
+        let wanted: Vec<usize> = needs(self.old, node, 0, used).into_iter().collect();
+        let input = self.narrowed(node.inputs[0], &wanted, node, "input")?;
+        let places = places_of(&wanted, self.old.schema(node.inputs[0]).fields().len());
+        Ok((input, wanted, places))
+    }
+
     fn scan(
         &mut self,
         node: &Draft,
@@ -363,9 +375,7 @@ impl Pruning<'_> {
         window: &WindowAggregate,
         used: &Used,
     ) -> Result<(NodeId, Vec<Option<usize>>)> {
-        let wanted: Vec<usize> = needs(self.old, node, 0, used).into_iter().collect();
-        let input = self.narrowed(node.inputs[0], &wanted, node, "input")?;
-        let places = places_of(&wanted, self.old.schema(node.inputs[0]).fields().len());
+        let (input, _, places) = self.read_input(node, used)?;
         let over = |expr: &Expr| self.over(expr, input, &places);
         let keys = window.keys.iter().map(over).collect::<Result<Vec<_>>>()?;
         let first = BOUNDS + keys.len();
@@ -416,9 +426,7 @@ impl Pruning<'_> {
         group: &GroupAggregate,
         used: &Used,
     ) -> Result<(NodeId, Vec<Option<usize>>)> {
-        let wanted: Vec<usize> = needs(self.old, node, 0, used).into_iter().collect();
-        let input = self.narrowed(node.inputs[0], &wanted, node, "input")?;
-        let places = places_of(&wanted, self.old.schema(node.inputs[0]).fields().len());
+        let (input, _, places) = self.read_input(node, used)?;
         let keys = group.keys.iter();
         let keys = keys.map(|key| self.over(key, input, &places));
         let keys = keys.collect::<Result<Vec<_>>>()?;
@@ -438,9 +446,7 @@ impl Pruning<'_> {
         used: &Used,
     ) -> Result<(NodeId, Vec<Option<usize>>)> {
         let width = self.old.schema(node.inputs[0]).fields().len();
-        let wanted: Vec<usize> = needs(self.old, node, 0, used).into_iter().collect();
-        let input = self.narrowed(node.inputs[0], &wanted, node, "input")?;
-        let places = places_of(&wanted, width);
+        let (input, wanted, places) = self.read_input(node, used)?;
         let over = |expr: &Expr| self.over(expr, input, &places);
         let order = rank.order.iter().map(|by| {
             Ok(OrderBy {
@@ -491,9 +497,7 @@ impl Pruning<'_> {
         used: &Used,
     ) -> Result<(NodeId, Vec<Option<usize>>)> {
         let width = self.old.schema(node.inputs[0]).fields().len();
-        let wanted: Vec<usize> = needs(self.old, node, 0, used).into_iter().collect();
-        let input = self.narrowed(node.inputs[0], &wanted, node, "input")?;
-        let places = places_of(&wanted, width);
+        let (input, wanted, places) = self.read_input(node, used)?;
         let move_to = |expr: &Expr| self.over(expr, input, &places);
         let mut calls = Vec::new();
         for call in kept_calls(over, width, used).map(|i| &over.calls[i]) {
@@ -522,9 +526,8 @@ impl Pruning<'_> {
         used: &Used,
     ) -> Result<(NodeId, Vec<Option<usize>>)> {
         let width = self.old.schema(node.inputs[0]).fields().len();
-        let wanted: Vec<usize> = needs(self.old, node, 0, used).into_iter().collect();
-        let input = self.narrowed(node.inputs[0], &wanted, node, "input")?;
-        let array = self.over(&unnest.array, input, &places_of(&wanted, width))?;
+        let (input, wanted, places) = self.read_input(node, used)?;
+        let array = self.over(&unnest.array, input, &places)?;
         let op = Op::Unnest(Unnest {
             array,
             ..unnest.clone()
