@@ -113,8 +113,11 @@ impl RowPublisher {
             *known = Some(found);
             return Ok(());
         }
+        // Marks expire; another process would have left its own.
+        let lost = found.is_none() && matches!(*known, Some(Some(_)));
         if let Some(before) = known.as_ref()
             && *before != found
+            && !lost
         {
             return Err(Error::fenced(format!(
                 "table '{}': another process delivers to it now: the last epoch there is {}, and this process knows of {}",
@@ -123,8 +126,9 @@ impl RowPublisher {
                 in_words(before.as_ref())
             )));
         }
-        // Nobody but this process can have delivered what it staged itself, and of that it knows.
-        if found.is_none() && mark.owner != self.owner && self.was_delivered(staged).await? {
+        // What this process staged itself nobody else can have delivered while its marks are there.
+        let unknown = lost || (found.is_none() && mark.owner != self.owner);
+        if unknown && self.was_delivered(staged).await? {
             return Ok(());
         }
         self.target.deliver(mark, self.shares(staged)).await?;

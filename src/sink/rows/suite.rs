@@ -144,6 +144,7 @@ pub fn passes(new: &dyn Fn() -> Box<dyn Place>) {
     rows_are_seen_once_and_only_when_published(&*new());
     a_crash_between_commit_and_publish_loses_nothing(&*new());
     what_was_delivered_is_not_delivered_again(new);
+    a_mark_that_expires_meanwhile_stops_nobody(&*new());
     an_old_owner_shows_nothing_any_more(&*new());
     what_no_epoch_names_is_discarded(&*new());
     lost_rows_are_told(&*new());
@@ -208,6 +209,17 @@ fn what_was_delivered_is_not_delivered_again(new: &dyn Fn() -> Box<dyn Place>) {
         next.publish(&second).unwrap();
         assert_eq!(place.shown(), both(), "{what}");
     }
+}
+
+/// As after a week without rows.
+fn a_mark_that_expires_meanwhile_stops_nobody(place: &dyn Place) {
+    let mut process = Process::opened(place, "o1");
+    let first = process.stage(1, &FIRST);
+    process.publish(&first).unwrap();
+    place.forget_mark();
+    let second = process.stage(2, &SECOND);
+    process.publish(&second).unwrap();
+    assert_eq!(place.shown(), both());
 }
 
 fn an_old_owner_shows_nothing_any_more(place: &dyn Place) {
