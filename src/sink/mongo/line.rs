@@ -111,23 +111,29 @@ impl Server {
         };
         let answer = self.write(doing, command).await?;
         let found = answer.get_document("value").cloned().unwrap_or_default();
-        let mark = match found.get_str("mark") {
-            Err(_) => None,
-            Ok(text) => Some(Mark::parse(text).ok_or_else(|| {
-                Error::job(format!(
-                    "{}: '{}' in the collection '{MARKS}' keeps something else than a mark ('{text}'); remove that document",
-                    self.settings.place(),
-                    self.settings.identity
-                ))
-            })?),
-        };
+        let mark = self.mark_in(&found, "mark")?;
+        let begun = self.mark_in(&found, "begun")?;
         let after = match found.get("after").and_then(number) {
             Some(after) => after,
             None => self.highest_epoch().await?,
         };
-        let claim = Claim { mark, after };
+        let claim = Claim { mark, begun, after };
         self.mark(owner, &claim).await?;
         Ok(claim)
+    }
+
+    fn mark_in(&self, found: &Document, name: &str) -> Result<Option<Mark>> {
+        let Ok(text) = found.get_str(name) else {
+            return Ok(None);
+        };
+        let mark = Mark::parse(text).ok_or_else(|| {
+            Error::job(format!(
+                "{}: '{}' in the collection '{MARKS}' keeps something else than a mark ('{text}'); remove that document",
+                self.settings.place(),
+                self.settings.identity
+            ))
+        })?;
+        Ok(Some(mark))
     }
 
     /// The highest epoch among the versions in the collection: of a job whose mark is lost.
@@ -152,8 +158,10 @@ impl Server {
     /// Writes the mark, if this owner still delivers.
     pub async fn mark(&self, owner: &str, claim: &Claim) -> Result<()> {
         let mut set = doc! { "after": claim.after };
-        if let Some(mark) = &claim.mark {
-            set.insert("mark", mark.to_string());
+        for (name, mark) in [("mark", &claim.mark), ("begun", &claim.begun)] {
+            if let Some(mark) = mark {
+                set.insert(name, mark.to_string());
+            }
         }
         let query = doc! { "_id": &self.settings.identity, "owner": owner };
         let update = doc! { "q": query, "u": { "$set": set } };
@@ -217,20 +225,32 @@ impl Server {
 /// What the document of the mark says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
+    /// The epoch that was delivered last.
     pub mark: Option<Mark>,
+    /// The epoch whose delivery was begun last: some of its rows may be there.
+    pub begun: Option<Mark>,
     /// Behind which number the epochs of this job are counted.
     pub after: i64,
 }
 
 impl Claim {
-    /// The same once an epoch is delivered. Numbers that begin anew are counted behind the old ones.
-    pub fn with(&self, mark: &Mark) -> Claim {
-        let before = self.mark.as_ref().map_or(0, |before| before.epoch);
-        let begins_anew = before >= mark.epoch && self.mark.as_ref() != Some(mark);
-        let behind = if begins_anew { before } else { 0 };
+    /// The same once the delivery of an epoch is begun. Numbers that begin anew are counted behind the old ones.
+    pub fn begin(&self, mark: &Mark) -> Claim {
+        let last = self.begun.as_ref().or(self.mark.as_ref());
+        let begins_anew = last.filter(|last| last.epoch >= mark.epoch && *last != mark);
+        let behind = begins_anew.map_or(0, |last| last.epoch);
         Claim {
-            mark: Some(mark.clone()),
+            begun: Some(mark.clone()),
             after: self.after.saturating_add_unsigned(behind),
+            mark: self.mark.clone(),
+        }
+    }
+
+    /// The same once that epoch is delivered.
+    pub fn end(self) -> Claim {
+        Claim {
+            mark: self.begun.clone(),
+            ..self
         }
     }
 }
@@ -248,4 +268,36 @@ pub fn number(value: &Bson) -> Option<i64> {
 
 fn is_there(error: &mongodb::error::Error) -> bool {
     matches!(&*error.kind, mongodb::error::ErrorKind::Command(failed) if failed.code == NAMESPACE_EXISTS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn epochs_that_begin_anew_are_counted_behind_all_that_were_begun() {
+        let mark = |epoch, owner: &str| Mark {
+            epoch,
+            owner: owner.to_string(),
+        };
+        let first = Claim {
+            mark: None,
+            begun: None,
+            after: 0,
+        };
+        let delivered = first.begin(&mark(42, "a")).end();
+        assert_eq!(
+            (delivered.after, &delivered.mark),
+            (0, &Some(mark(42, "a")))
+        );
+        // It died in the middle of the next one, which may be tried again.
+        let begun = delivered.begin(&mark(60, "a"));
+        assert_eq!(begun.mark, Some(mark(42, "a")));
+        assert_eq!(begun.begin(&mark(60, "a")), begun);
+        // Or the checkpoints were thrown away: then even a number above the mark's begins anew.
+        let anew = begun.begin(&mark(50, "b"));
+        assert_eq!(anew.after, 60);
+        assert_eq!(anew.begin(&mark(50, "b")), anew);
+        assert_eq!(anew.end().begin(&mark(51, "b")).after, 60);
+    }
 }

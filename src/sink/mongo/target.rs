@@ -44,9 +44,11 @@ impl MongoTarget {
     /// Writes the rows, then the mark. All but the mark can be done any number of times.
     async fn write(&self, claim: &Claim, mark: &Mark, mut rows: Shares<'_>) -> Result<Claim> {
         let server = self.server().await?;
-        let next = claim.with(mark);
+        let begun = claim.begin(mark);
+        // What is written from here on has to be known of, also where nobody comes to the end of it.
+        server.mark(&self.owner, &begun).await?;
         let now = self.clock.now_ms();
-        let mut batches = Batches::new(&self.settings, mark, next.after, now);
+        let mut batches = Batches::new(&self.settings, mark, begun.after, now);
         while let Some(share) = rows.next().await {
             let share = share?;
             for rows in &share.rows {
@@ -61,8 +63,9 @@ impl MongoTarget {
         if let Some(batch) = batches.finish() {
             server.deliver(&self.owner, &batch).await?;
         }
-        server.mark(&self.owner, &next).await?;
-        Ok(next)
+        let delivered = begun.end();
+        server.mark(&self.owner, &delivered).await?;
+        Ok(delivered)
     }
 }
 
