@@ -264,8 +264,9 @@ impl Line {
         if fault::is_fenced(&error) {
             let place = self.settings.place();
             return Error::fenced(format!(
-                "{place}: another producer uses the transactional id '{}': a second instance, or another job of the same name; give \
-                 each a 'sink.transactional-id-prefix' of its own",
+                "{place}: another producer uses the transactional id '{}': a second instance, or another job of the same name, which \
+                 need a 'sink.transactional-id-prefix' each of its own; or an epoch that took longer than its transaction may: raise \
+                 'properties.transaction.timeout.ms'",
                 self.settings.identity
             ))
             .caused_by(error);

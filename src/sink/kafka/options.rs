@@ -93,6 +93,11 @@ impl Settings {
             ("message.max.bytes", most_bytes.to_string()),
             ("partitioner", "murmur2_random".to_string()),
             ("enable.idempotence", safe.to_string()),
+            // As Java's buffer.memory; librdkafka would take a gigabyte.
+            (
+                "queue.buffering.max.kbytes",
+                (most_bytes / 1024 + 1).max(32 << 10).to_string(),
+            ),
         ];
         for (key, value) in defaults {
             if client.get(key).is_none() {
