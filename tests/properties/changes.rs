@@ -1,7 +1,8 @@
 //! Results that change against models that compute them anew: what is taken back and put in its place adds up to what holds.
 
 use crate::engine::{
-    Engine, Row, Source, batch, column, draws, key_text, lines, schema, sorted, treatments,
+    Engine, Row, Source, aggregate, batch, column, draws, key_text, lines, schema, sorted,
+    treatments,
 };
 use arrow::array::{ArrayRef, Int8Array, RecordBatch};
 use arrow::compute::SortOptions;
@@ -10,37 +11,17 @@ use datafusion::functions_aggregate::average::avg_udaf;
 use datafusion::functions_aggregate::count::count_udaf;
 use datafusion::functions_aggregate::min_max::min_udaf;
 use datafusion::functions_aggregate::sum::sum_udaf;
-use datafusion::logical_expr::{AggregateUDF, Operator as Sign};
-use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::aggregate::AggregateExprBuilder;
+use datafusion::logical_expr::Operator as Sign;
 use datafusion::physical_expr::expressions::{binary, cast, lit};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tributary::operator::changes::{self, Kind};
 use tributary::operator::hidden;
-use tributary::plan::{Aggregate, Gives, GroupAggregate, Op, OrderBy, Rank};
+use tributary::plan::{Gives, GroupAggregate, Op, OrderBy, Rank};
 use tributary::time::{EventTime, Progress};
 
 const ROUNDS: usize = 5;
-
-fn aggregate(
-    function: Arc<AggregateUDF>,
-    argument: Arc<dyn PhysicalExpr>,
-    distinct: bool,
-    filter: Option<Arc<dyn PhysicalExpr>>,
-) -> Aggregate {
-    let function = AggregateExprBuilder::new(function, vec![argument])
-        .schema(schema())
-        .alias("a")
-        .with_distinct(distinct)
-        .build()
-        .unwrap();
-    Aggregate {
-        function: Arc::new(function),
-        filter,
-    }
-}
 
 fn group(keyed: bool) -> (Op, SchemaRef) {
     let double = cast(column("value"), &schema(), DataType::Float64).unwrap();

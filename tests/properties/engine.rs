@@ -3,13 +3,15 @@
 use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::logical_expr::AggregateUDF;
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::aggregate::AggregateExprBuilder;
 use datafusion::physical_expr::expressions::Column;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tributary::operator::{self, Operator, Output, StatePart, hidden, keys};
-use tributary::plan::{Node, Op};
+use tributary::plan::{Aggregate, Node, Op};
 use tributary::time::{EventTime, Progress};
 
 /// One row of an input: key, event time, value, and its number in the test.
@@ -334,4 +336,22 @@ pub fn lines(batch: &RecordBatch) -> Vec<String> {
 pub fn sorted(mut lines: Vec<String>) -> Vec<String> {
     lines.sort();
     lines
+}
+
+pub fn aggregate(
+    function: Arc<AggregateUDF>,
+    argument: Arc<dyn PhysicalExpr>,
+    distinct: bool,
+    filter: Option<Arc<dyn PhysicalExpr>>,
+) -> Aggregate {
+    let function = AggregateExprBuilder::new(function, vec![argument])
+        .schema(schema())
+        .alias("a")
+        .with_distinct(distinct)
+        .build()
+        .unwrap();
+    Aggregate {
+        function: Arc::new(function),
+        filter,
+    }
 }

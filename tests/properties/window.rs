@@ -1,42 +1,24 @@
 //! Windows against a model that keeps every value in each window that it belongs to.
 
-use crate::engine::{Draw, Engine, Row, Source, column, draws, schema, sorted, treatments};
+use crate::engine::{
+    Draw, Engine, Row, Source, aggregate, column, draws, schema, sorted, treatments,
+};
 use arrow::array::AsArray;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
 use datafusion::functions_aggregate::average::avg_udaf;
 use datafusion::functions_aggregate::count::count_udaf;
 use datafusion::functions_aggregate::min_max::{max_udaf, min_udaf};
 use datafusion::functions_aggregate::sum::sum_udaf;
-use datafusion::logical_expr::{AggregateUDF, Operator as Sign};
-use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::aggregate::AggregateExprBuilder;
+use datafusion::logical_expr::Operator as Sign;
 use datafusion::physical_expr::expressions::{binary, cast, lit};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use tributary::plan::{Aggregate, Op, Window, WindowAggregate};
+use tributary::plan::{Op, Window, WindowAggregate};
 use tributary::time::{EventTime, Progress};
 
 const ROUNDS: usize = 5;
 const BOUND: i64 = 6;
-
-fn aggregate(
-    function: Arc<AggregateUDF>,
-    argument: Arc<dyn PhysicalExpr>,
-    distinct: bool,
-    filter: Option<Arc<dyn PhysicalExpr>>,
-) -> Aggregate {
-    let function = AggregateExprBuilder::new(function, vec![argument])
-        .schema(schema())
-        .alias("a")
-        .with_distinct(distinct)
-        .build()
-        .unwrap();
-    Aggregate {
-        function: Arc::new(function),
-        filter,
-    }
-}
 
 fn node(window: Window, keyed: bool) -> (Op, SchemaRef) {
     let double = cast(column("value"), &schema(), DataType::Float64).unwrap();
