@@ -166,6 +166,7 @@ impl TopRows {
                 let stored = Stored {
                     partition: Arc::clone(&partition),
                     row: rows.bytes(row).into(),
+                    place_bytes: place.len(),
                     arrival,
                     copies,
                 };
@@ -421,13 +422,6 @@ impl Operator for TopRows {
     }
 
     fn state_bytes(&self) -> usize {
-        let places = self
-            .partitions
-            .values()
-            .flat_map(|Partition(rows)| rows.keys());
-        let places: usize = places
-            .map(|place| place.len() + size_of::<usize>() * 3)
-            .sum();
-        places + self.shelf.bytes() + self.partitions.capacity() * size_of::<(usize, Partition)>()
+        self.shelf.bytes() + self.partitions.capacity() * size_of::<(usize, Partition)>()
     }
 }

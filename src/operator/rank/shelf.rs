@@ -10,10 +10,18 @@ use std::sync::Arc;
 pub struct Stored {
     pub partition: Arc<[u8]>,
     pub row: Arc<[u8]>,
+    /// What its place in the order of its partition takes.
+    pub place_bytes: usize,
     /// Counted on this lane; only the order within a partition means something.
     pub arrival: u64,
     /// How many rows with these values there are.
     pub copies: i64,
+}
+
+impl Stored {
+    fn bytes(&self) -> usize {
+        self.row.len() + self.place_bytes
+    }
 }
 
 /// All rows that are kept. Numbers that are free are given again.
@@ -31,7 +39,7 @@ impl Shelf {
         if at == self.rows.len() {
             self.rows.push(None);
         }
-        self.bytes += stored.row.len();
+        self.bytes += stored.bytes();
         self.rows[at] = Some(stored);
         self.pages.touch(at);
         at
@@ -53,7 +61,7 @@ impl Shelf {
 
     pub fn remove(&mut self, at: usize) {
         if let Some(stored) = self.rows.get_mut(at).and_then(Option::take) {
-            self.bytes -= stored.row.len();
+            self.bytes -= stored.bytes();
             self.free.push(at);
             self.pages.touch(at);
         }
@@ -74,6 +82,7 @@ impl Shelf {
         })
     }
 
+    /// All that is kept, with where it stands.
     pub fn bytes(&self) -> usize {
         self.bytes + self.rows.capacity() * size_of::<Option<Stored>>()
     }
