@@ -20,8 +20,8 @@ use object_store::{
 };
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 use tokio::runtime::Runtime;
 
 /// A row as the tests write it: id, name, dt.
@@ -237,13 +237,16 @@ impl Drop for TemporaryFolder {
 }
 
 /// A store of which one changing call fails, before or after its effect; and which, like S3, cannot copy without overwriting.
-#[derive(Debug)]
 pub struct FlakyStore {
     inner: InMemory,
     /// Changing calls until the one that fails.
     left: AtomicI64,
     after_effect: bool,
+    meanwhile: Mutex<Option<(Path, Meanwhile)>>,
 }
+
+/// What somebody else does while a call is on its way.
+type Meanwhile = BoxFuture<'static, ()>;
 
 impl FlakyStore {
     pub fn failing(call: i64, after_effect: bool) -> FlakyStore {
@@ -251,7 +254,18 @@ impl FlakyStore {
             inner: InMemory::new(),
             left: AtomicI64::new(call),
             after_effect,
+            meanwhile: Mutex::default(),
         }
+    }
+
+    /// The next one who writes this object is held up until `meanwhile` is done.
+    pub fn hold_up(&self, path: &Path, meanwhile: Meanwhile) {
+        *self.meanwhile.lock().unwrap() = Some((path.clone(), meanwhile));
+    }
+
+    fn held_up(&self, path: &Path) -> Option<Meanwhile> {
+        let mut held = self.meanwhile.lock().unwrap();
+        held.take_if(|(at, _)| at == path).map(|(_, done)| done)
     }
 
     pub fn has_failed(&self) -> bool {
@@ -268,6 +282,12 @@ impl FlakyStore {
         }
         let done = call.await;
         if fails { Err(failure()) } else { done }
+    }
+}
+
+impl std::fmt::Debug for FlakyStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self}")
     }
 }
 
@@ -291,8 +311,14 @@ impl ObjectStore for FlakyStore {
         'a: 'c,
         'b: 'c,
     {
-        self.change(self.inner.put_opts(location, payload, options))
-            .boxed()
+        async move {
+            if let Some(done) = self.held_up(location) {
+                done.await;
+            }
+            self.change(self.inner.put_opts(location, payload, options))
+                .await
+        }
+        .boxed()
     }
 
     fn put_multipart_opts<'a, 'b, 'c>(

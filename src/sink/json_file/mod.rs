@@ -7,7 +7,7 @@
 //!
 //! Guarantee: a reader sees an old document or a new one, never half of one, and each row counts once. A process that dies between part and
 //! document leaves the document to the next start, which puts it together before anything else. A process that was frozen can write an old
-//! document once more, but no old part over a new one, so the next delivery mends the document.
+//! document once more, but no old part over a new one: it looks for newer parts behind its write, and mends the document.
 
 mod document;
 mod parts;

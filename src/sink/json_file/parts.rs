@@ -63,13 +63,17 @@ impl Parts {
         Ok(newest.map(|(mark, _)| mark))
     }
 
-    /// The newest part of each table.
-    pub async fn all(&self) -> Result<Vec<Part>> {
-        let mut parts = Vec::new();
-        for all in self.list().await?.into_values() {
-            if let Some((_, path)) = all.last() {
-                parts.push(self.read(path).await?);
-            }
+    /// Where the newest part of each table lies.
+    pub async fn newest_of_all(&self) -> Result<Vec<Path>> {
+        let tables = self.list().await?.into_values();
+        let newest = tables.filter_map(|mut parts| Some(parts.pop()?.1));
+        Ok(newest.collect())
+    }
+
+    pub async fn read_all(&self, paths: &[Path]) -> Result<Vec<Part>> {
+        let mut parts = Vec::with_capacity(paths.len());
+        for path in paths {
+            parts.push(self.read(path).await?);
         }
         Ok(parts)
     }

@@ -195,20 +195,23 @@ impl JsonFileTarget {
         })
     }
 
-    /// Puts the document together, where there is anything to show.
+    /// Puts the document together, where there is anything to show. Whoever was frozen meanwhile finds other parts afterwards,
+    /// and puts it together anew, so that what it knew does not stay in place of what is newer.
     async fn show(&self) -> Result<()> {
         let turn = turn(&self.layout.path);
         let _mine = turn.lock().await;
-        let parts = self.parts.all().await?;
-        if parts.is_empty() {
-            return Ok(());
+        let mut shown = Vec::new();
+        loop {
+            let newest = self.parts.newest_of_all().await?;
+            if newest == shown {
+                return Ok(());
+            }
+            let text = render(self.parts.read_all(&newest).await?)?;
+            let written = self.store.put(&self.path, text.into()).await;
+            let failed = |error| crate::store::explain(&self.layout.path, &self.path, error);
+            written.map_err(|error| failed(error).at("writing"))?;
+            shown = newest;
         }
-        let text = render(parts)?;
-        let written = self.store.put(&self.path, text.into()).await;
-        let failed = |error| crate::store::explain(&self.layout.path, &self.path, error);
-        written
-            .map(drop)
-            .map_err(|error| failed(error).at("writing"))
     }
 
     async fn add(&self, mark: &Mark, mut rows: Shares<'_>) -> Result<()> {

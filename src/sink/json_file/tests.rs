@@ -1,9 +1,10 @@
 //! Documents in memory and on disk.
 
 use super::super::rows::suite::{self, Place};
-use super::super::rows::{RowPublisher, Target};
+use super::super::rows::{Mark, RowPublisher, Target};
 use super::super::testing::{FlakyStore, Row, World};
 use super::super::{Publisher, Sink, Token};
+use super::parts::Parts;
 use super::target::JsonFileTarget;
 use crate::error::Result;
 use crate::operator::changes;
@@ -194,6 +195,30 @@ fn a_row_without_a_key_is_given_back() {
         "{}",
         rejected[0].1
     );
+}
+
+#[test]
+fn what_was_frozen_before_its_write_mends_the_document() {
+    let store = Arc::new(FlakyStore::failing(-1, false));
+    let bench = Bench::new(store.clone());
+    bench.write(1, bench.world.rows(&[(1, "a", "x")]));
+    let parts = Parts::of(
+        &bench.world.table,
+        &bench.document,
+        &bench.world.context("o2"),
+    )
+    .unwrap();
+    let (_, mut part) = bench.world.wait(parts.newest()).unwrap().unwrap();
+    part.entries.clear();
+    let mark = Mark {
+        epoch: 2,
+        owner: "o2".into(),
+    };
+    let newer = async move { parts.add(&mark, &part).await.unwrap() };
+    store.hold_up(&Path::parse(&bench.document).unwrap(), newer.boxed());
+    // It has read the parts, and another one adds to them before it writes.
+    bench.process("o1");
+    assert!(bench.shown().is_empty());
 }
 
 /// The document says what the parts say, wherever a process died between them.
