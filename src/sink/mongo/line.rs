@@ -16,6 +16,8 @@ use std::time::Duration;
 const MARKS: &str = "_tributary";
 /// How long one answer may take. A longer one comes to who asks again: index builds go on.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The same for a look through a whole collection, which no index helps; it is done once.
+const PATIENCE_TO_SCAN: Duration = Duration::from_secs(3600);
 /// How long to look for a server before the outage is spoken of.
 const SELECTION: Duration = Duration::from_secs(10);
 /// That a collection is there already.
@@ -51,13 +53,22 @@ impl Server {
     }
 
     async fn run(&self, doing: &str, command: Document) -> Result<Document> {
-        let answer = tokio::time::timeout(PATIENCE, self.database.run_command(command)).await;
+        self.run_within(PATIENCE, doing, command).await
+    }
+
+    async fn run_within(
+        &self,
+        patience: Duration,
+        doing: &str,
+        command: Document,
+    ) -> Result<Document> {
+        let answer = tokio::time::timeout(patience, self.database.run_command(command)).await;
         match answer {
             Ok(answer) => answer.map_err(|error| explain(&self.settings, doing, error)),
             Err(_) => Err(Error::retry(format!(
                 "{}: {doing}: no answer for {} s",
                 self.settings.place(),
-                PATIENCE.as_secs()
+                patience.as_secs()
             ))),
         }
     }
@@ -143,11 +154,14 @@ impl Server {
         }
         let command = doc! {
             "find": &self.settings.collection,
+            "filter": { VERSION: { "$exists": true } },
             "sort": { VERSION: -1 },
             "limit": 1,
             "projection": { VERSION: 1 },
         };
-        let answer = self.run("looking for versions", command).await?;
+        let answer = self
+            .run_within(PATIENCE_TO_SCAN, "looking for versions", command)
+            .await?;
         let batch = answer.get_document("cursor");
         let batch = batch.and_then(|cursor| cursor.get_array("firstBatch"));
         let first = batch.ok().and_then(|batch| batch.first());
