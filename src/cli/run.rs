@@ -10,7 +10,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::epoch::{self, Claim, Coordinator, Hook, KillAt, Mode, Owner};
 use crate::error::{Error, Result};
 use crate::http;
-use crate::runtime::{Connections, Engine, Event, Finish, Parts, Run, Stop, millis};
+use crate::runtime::{Connections, Engine, Event, Finish, Parts, Run, Stop, ask_sources, millis};
 use crate::sink::Publisher;
 use crate::source::{Share, Waker};
 use std::collections::BTreeMap;
@@ -192,6 +192,7 @@ pub fn work(
     };
     // Once more, now that its own epochs can be seen: another share may have started at the same moment.
     runtime.block_on(job.check_share())?;
+    let sources = ask_sources(&job.graph, outside.as_ref(), &waker)?;
     let recovered =
         runtime.block_on(epoch::recover(&store, &claimed, &publishers, hook.as_ref()))?;
     if let Some(previous) = &claimed.previous {
@@ -201,6 +202,7 @@ pub fn work(
         Parts {
             graph: Arc::clone(&job.graph),
             connections: outside,
+            sources,
             tables: job.tables.clone(),
             letters: job.letters.clone(),
             clock: Arc::clone(&clock),

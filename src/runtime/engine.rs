@@ -5,7 +5,7 @@ use super::exchange::{self, Routes};
 use super::heirs::Heirs;
 use super::lane::{Lane, LaneBarrier, OwnedSplit, Round};
 use super::letters::Addresses;
-use super::splits::{Habits, ScanSplits, SplitNames};
+use super::splits::{Asking, Habits, ScanSplits, SplitNames};
 use super::workers::Workers;
 use crate::clock::Clock;
 use crate::epoch::{Barrier, Checkpoint, Ledger, NodeState, Recovered};
@@ -29,6 +29,8 @@ pub trait Connections: Send + Sync {
 pub struct Parts {
     pub graph: Arc<Graph>,
     pub connections: Arc<dyn Connections>,
+    /// The sources, which look for their splits already: see [`ask_sources`].
+    pub sources: BTreeMap<NodeId, Asking>,
     /// The tables that are written, the dead letters among them.
     pub tables: Vec<TableSpec>,
     pub letters: Addresses,
@@ -44,6 +46,22 @@ pub struct Parts {
     pub allow_dropped_state: bool,
     /// Ends the engine's nap.
     pub waker: Waker,
+}
+
+/// Has every source look for its splits, while whoever starts the job does something else.
+pub fn ask_sources(
+    graph: &Graph,
+    connections: &dyn Connections,
+    waker: &Waker,
+) -> Result<BTreeMap<NodeId, Asking>> {
+    let mut sources = BTreeMap::new();
+    for (id, node) in graph.nodes.iter().enumerate() {
+        if let Op::Scan(scan) = &node.op {
+            let source = connections.source(scan)?;
+            sources.insert(id, Asking::begin(source, waker.clone()));
+        }
+    }
+    Ok(sources)
 }
 
 pub struct Engine {
@@ -65,7 +83,7 @@ pub struct Engine {
 
 impl Engine {
     /// Makes the lanes and puts back what the last epoch holds.
-    pub fn new(parts: Parts, recovered: Option<Recovered>) -> Result<Engine> {
+    pub fn new(mut parts: Parts, recovered: Option<Recovered>) -> Result<Engine> {
         let routes = Arc::new(Routes::new(&parts.graph));
         let addresses = Arc::new(parts.letters.clone());
         let mut lanes = Vec::with_capacity(parts.lanes);
@@ -93,7 +111,12 @@ impl Engine {
         let mut scans = BTreeMap::new();
         for (id, node) in parts.graph.nodes.iter().enumerate() {
             let Op::Scan(scan) = &node.op else { continue };
-            let source = parts.connections.source(scan)?;
+            let Some(source) = parts.sources.remove(&id) else {
+                return Err(Error::bug(format!(
+                    "the source of table '{}' was not asked",
+                    scan.table.name
+                )));
+            };
             let restored = checkpoint.and_then(|c| c.sources.get(&scan.table.name));
             let options = &scan.table.options;
             let timeout = options.duration("scan.watermark.idle-timeout");
@@ -110,14 +133,7 @@ impl Engine {
             let name = scan.table.name.clone();
             scans.insert(
                 id,
-                ScanSplits::new(
-                    name,
-                    source,
-                    parts.waker.clone(),
-                    habits,
-                    restored,
-                    progress[id],
-                ),
+                ScanSplits::new(name, source, habits, restored, progress[id]),
             );
         }
         let mut ledger = checkpoint

@@ -25,6 +25,6 @@ mod scan;
 mod splits;
 mod workers;
 
-pub use engine::{Connections, Engine, Parts, millis};
+pub use engine::{Connections, Engine, Parts, ask_sources, millis};
 pub use letters::Addresses;
 pub use run::{Event, Finish, Run, Stop};

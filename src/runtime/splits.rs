@@ -62,6 +62,8 @@ pub struct LiveSplit {
 pub struct ScanSplits {
     pub table: String,
     opening: Opening,
+    /// Whether a checkpoint knows splits of it.
+    restored: bool,
     /// Those that are read, by their numbers. Only these cost anything in a round.
     pub reading: BTreeMap<i32, LiveSplit>,
     /// Those that were read to their end, in that order: a checkpoint has to know that they were.
@@ -91,16 +93,28 @@ pub struct Habits {
     pub max_drift_ms: i64,
 }
 
-/// A source asks its server for splits on a thread of its own at first: a server that is away must hold up neither the other sources
+/// A source that asks its server for splits, on a thread of its own at first: a server that is away must hold up neither the other sources
 /// nor the epochs, whose commits are the job's heartbeat.
+pub struct Asking(JoinHandle<Asked>);
+
+type Asked = (Box<dyn Source>, Result<Vec<Split>>);
+
+impl Asking {
+    pub fn begin(mut source: Box<dyn Source>, waker: Waker) -> Asking {
+        Asking(std::thread::spawn(move || {
+            let splits = source.discover();
+            waker.wake();
+            (source, splits)
+        }))
+    }
+}
+
 enum Opening {
-    Asking(JoinHandle<Asked>),
+    Asking(Asking),
     Open(Box<dyn Source>),
     /// Only while the one becomes the other, or when asking failed.
     Gone,
 }
-
-type Asked = (Box<dyn Source>, Result<Vec<Split>>);
 
 /// A split that was found and is to be opened on a lane.
 pub struct Found {
@@ -114,8 +128,7 @@ pub struct Found {
 impl ScanSplits {
     pub fn new(
         table: String,
-        mut source: Box<dyn Source>,
-        waker: Waker,
+        source: Asking,
         habits: Habits,
         restored: Option<&SourceState>,
         progress: Progress,
@@ -130,17 +143,10 @@ impl ScanSplits {
                 };
                 (split, state.clone())
             });
-        if restored.is_some_and(|state| !state.splits.is_empty()) {
-            source.restored();
-        }
-        let asking = std::thread::spawn(move || {
-            let splits = source.discover();
-            waker.wake();
-            (source, splits)
-        });
         ScanSplits {
             table,
-            opening: Opening::Asking(asking),
+            opening: Opening::Asking(source),
+            restored: restored.is_some_and(|state| !state.splits.is_empty()),
             reading: BTreeMap::new(),
             finished: Vec::new(),
             group: habits.group,
@@ -168,13 +174,16 @@ impl ScanSplits {
 
     fn new_splits(&mut self) -> Result<Vec<Split>> {
         match std::mem::replace(&mut self.opening, Opening::Gone) {
-            Opening::Asking(thread) if thread.is_finished() => {
-                let (source, splits) = thread.join().map_err(|_| {
+            Opening::Asking(Asking(thread)) if thread.is_finished() => {
+                let (mut source, splits) = thread.join().map_err(|_| {
                     Error::bug(format!(
                         "table '{}': asking for its splits panicked",
                         self.table
                     ))
                 })?;
+                if self.restored {
+                    source.restored();
+                }
                 self.opening = Opening::Open(source);
                 splits
             }

@@ -60,8 +60,7 @@ fn opened(names: &[&str], bounded: bool, restored: Option<&SourceState>) -> Scan
     let waker = Waker::default();
     let mut scan = ScanSplits::new(
         "t".to_string(),
-        Box::new(source),
-        waker.clone(),
+        Asking::begin(Box::new(source), waker.clone()),
         habits,
         restored,
         Progress::START,

@@ -9,7 +9,7 @@ use crate::clock::{Clock, ManualClock};
 use crate::epoch::{self, Claim, Coordinator, EpochStore, Mode, NoHook, Owner};
 use crate::error::{Error, Result};
 use crate::plan::Scan;
-use crate::runtime::{Connections, Engine, Parts, millis};
+use crate::runtime::{Connections, Engine, Parts, ask_sources, millis};
 use crate::sink::{self, Publisher, Sink, SinkContext, TableSpec, Uploads};
 use crate::source::{self, Source, SourceContext, Waker};
 use crate::sql::{OptionValue, Options, Place};
@@ -188,10 +188,13 @@ impl World {
         let recovered =
             self.runtime
                 .block_on(epoch::recover(&store, &claimed, &publishers, &NoHook))?;
+        let connections = Arc::clone(&self.edge) as Arc<dyn Connections>;
+        let waker = Waker::default();
         let engine = Engine::new(
             Parts {
                 graph: Arc::clone(&self.job.graph),
-                connections: Arc::clone(&self.edge) as Arc<dyn Connections>,
+                sources: ask_sources(&self.job.graph, connections.as_ref(), &waker)?,
+                connections,
                 tables: self.job.tables.clone(),
                 letters: self.job.letters.clone(),
                 clock: Arc::new(self.clock.clone()),
@@ -201,7 +204,7 @@ impl World {
                 max_drift_ms: millis(self.job.settings.max_drift),
                 sink_memory: MEMORY,
                 allow_dropped_state: self.job.settings.allow_dropped_state,
-                waker: Waker::default(),
+                waker,
             },
             Some(recovered),
         )?;
