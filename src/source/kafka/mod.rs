@@ -212,6 +212,7 @@ impl KafkaSource {
         let asker = Arc::new(self.client(&self.config)?);
         let (found, bounds) = self.first_answer(&asker)?;
         let fetcher = Arc::new(self.client(&self.fetch_config(found.splits.len()))?);
+        survey::introduce(&fetcher, &found.splits);
         let (losses, reported) = channel();
         let (new, news) = channel();
         let live = Live {

@@ -6,7 +6,7 @@ use super::options::{End, Missing, ScanOptions, Start, Topics};
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// How long one question may take.
@@ -91,27 +91,34 @@ pub(super) fn bounds(
     splits: &[Split],
     options: &ScanOptions,
 ) -> KafkaResult<BTreeMap<Split, Bounds>> {
+    if splits.is_empty() {
+        return Ok(BTreeMap::new());
+    }
     let by_group = matches!(options.start, Start::Group | Start::Offsets(_))
         || options.end == Some(End::Group);
     let committed = match by_group && options.has_group {
         true => offsets(client.committed_offsets(list(splits, Offset::Invalid)?, PATIENCE)?)?,
         false => BTreeMap::new(),
     };
-    let at = |time: i64| {
-        let asked = list(splits, Offset::Offset(time))?;
+    let at = |time: Offset| {
+        let asked = list(splits, time)?;
         offsets(client.offsets_for_times(asked, PATIENCE)?)
     };
     let started = match options.start {
-        Start::Timestamp(time) => at(time)?,
+        Start::Timestamp(time) => at(Offset::Offset(time))?,
         _ => BTreeMap::new(),
     };
     let ended = match options.end {
-        Some(End::Timestamp(time)) => at(time)?,
+        Some(End::Timestamp(time)) => at(Offset::Offset(time))?,
         _ => BTreeMap::new(),
     };
+    // In place of a time, the beginning and the end can be asked for: one question for all partitions of a broker.
+    let (lows, highs) = (at(Offset::Beginning)?, at(Offset::End)?);
     let mut all = BTreeMap::new();
     for split in splits {
-        let (low, high) = client.fetch_watermarks(&split.topic, split.partition, PATIENCE)?;
+        let (Some(&low), Some(&high)) = (lows.get(split), highs.get(split)) else {
+            return Err(KafkaError::OffsetFetch(RDKafkaErrorCode::Partial));
+        };
         let start = match &options.start {
             Start::Earliest => Some(low),
             Start::Latest => Some(high),
@@ -143,6 +150,17 @@ pub(super) fn bounds(
         all.insert(split.clone(), bounds);
     }
     Ok(all)
+}
+
+/// Tells a client of topics that it will read. It would find out by itself who leads their partitions, but looks only once a second for
+/// those that it did not know when it connected; so where the cluster is away just now, nothing is lost.
+pub(super) fn introduce(client: &Client, splits: &[Split]) {
+    let topics: BTreeSet<&str> = splits.iter().map(|split| split.topic.as_ref()).collect();
+    for topic in topics {
+        if client.fetch_metadata(Some(topic), PATIENCE).is_err() {
+            return;
+        }
+    }
 }
 
 /// A list of partitions, all at one offset.
