@@ -15,6 +15,7 @@ use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
 
 /// How long one answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -23,6 +24,8 @@ const LIMIT_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a broker gets to make a topic that it creates by itself, in steps.
 const CREATION_STEPS: usize = 20;
 const CREATION_STEP: Duration = Duration::from_millis(250);
+/// How long a full queue gets to send records. The client does not come back earlier when there is room.
+const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(5);
 /// How long records may be under way without one of them arriving.
 const STALLED: Duration = Duration::from_secs(30);
 
@@ -94,9 +97,18 @@ pub struct Line {
     sent: AtomicU64,
 }
 
+/// A line, and what was learnt while it was opened.
+pub struct Opened {
+    pub line: Line,
+    /// What was delivered last.
+    pub mark: Option<Mark>,
+    /// The largest batch of records that the topic takes, as far as that can be found out.
+    pub limit: Option<usize>,
+}
+
 impl Line {
-    /// Opens a line, which ends all older ones of the same identity; says which mark there is.
-    pub fn open(settings: Arc<Settings>) -> Result<(Line, Option<Mark>)> {
+    /// Opens a line, which ends all older ones of the same identity. Asks for the topic's limit too, where records can be judged by it.
+    pub fn open(settings: Arc<Settings>, runtime: &Handle) -> Result<Opened> {
         let producer: BaseProducer<Ear> = settings
             .producer()
             .create_with_context(Ear::default())
@@ -109,35 +121,42 @@ impl Line {
             partitions,
             sent: AtomicU64::new(0),
         };
-        if !line.settings.is_exact() {
-            return Ok((line, None));
-        }
-        line.producer
-            .init_transactions(PATIENCE * 3)
-            .map_err(|error| line.failed("beginning transactions", error))?;
-        let reader: Reader = line
-            .settings
-            .reader()
-            .create_with_context(Ear::default())
-            .map_err(|error| line.settings.client_failed(error))?;
-        let mark = read_mark(&line.settings, &reader)?;
-        line.reader = Some(reader);
+        let panicked = |_| Error::bug("a thread that talks to Kafka panicked");
+        let (reader, limit) = std::thread::scope(|scope| {
+            // They connect while the producer does.
+            let limit = scope.spawn(|| runtime.block_on(topic_limit(&line.settings)));
+            let reader = match line.settings.is_exact() {
+                false => None,
+                true => {
+                    let reader = scope.spawn(|| reader(&line.settings));
+                    line.begin_transactions()?;
+                    Some(reader.join().map_err(panicked)??)
+                }
+            };
+            Ok::<_, Error>((reader, limit.join().map_err(panicked)?))
+        })?;
+        let mark = match &reader {
+            None => None,
+            Some(reader) => read_mark(&line.settings, reader)?,
+        };
+        line.reader = reader;
         let mark = mark.map(|(mark, end)| {
             line.producer.context().end.store(end, Ordering::Relaxed);
             mark
         });
-        Ok((line, mark))
+        Ok(Opened { line, mark, limit })
     }
 
-    /// The largest batch of records that the topic takes, as far as that can be found out.
-    pub fn topic_limit(&self, runtime: &tokio::runtime::Handle) -> Option<usize> {
-        let config = self.settings.reader();
-        let admin: AdminClient<Ear> = config.create_with_context(Ear::default()).ok()?;
-        let options = AdminOptions::new().request_timeout(Some(LIMIT_PATIENCE));
-        let topic = [ResourceSpecifier::Topic(&self.settings.topic)];
-        let found = runtime.block_on(admin.describe_configs(&topic, &options));
-        let found = found.ok()?.into_iter().next()?.ok()?;
-        found.get("max.message.bytes")?.value.as_ref()?.parse().ok()
+    fn begin_transactions(&self) -> Result<()> {
+        // The first answer came over a connection that served to find the brokers. A coordinator is looked for only over one of their own,
+        // and where there is none yet, again after half a second: so wait until one is there, which a second question does.
+        let client = self.producer.client();
+        client
+            .fetch_metadata(Some(&self.settings.topic), PATIENCE)
+            .map_err(|error| self.failed("asking for the brokers", error))?;
+        self.producer
+            .init_transactions(PATIENCE * 3)
+            .map_err(|error| self.failed("beginning transactions", error))
     }
 
     pub fn begin(&self) -> Result<()> {
@@ -175,7 +194,7 @@ impl Line {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(Code::QueueFull), back)) => {
                     record = back;
-                    self.producer.poll(Duration::from_millis(100));
+                    self.producer.poll(FULL_QUEUE_PAUSE);
                     self.check()?;
                     progress.check(self)?;
                 }
@@ -274,6 +293,32 @@ impl Line {
         let reason = self.producer.context().reason();
         explain(&self.settings, doing, error, &reason)
     }
+}
+
+fn reader(settings: &Settings) -> Result<Reader> {
+    let reader: Reader = settings
+        .reader()
+        .create_with_context(Ear::default())
+        .map_err(|error| settings.client_failed(error))?;
+    // Only so that it has a connection when it is needed.
+    let _ = reader.fetch_metadata(Some(&settings.topic), PATIENCE);
+    Ok(reader)
+}
+
+/// Of records that travel compressed the topic's limit says nothing.
+async fn topic_limit(settings: &Settings) -> Option<usize> {
+    if settings.compressed {
+        return None;
+    }
+    let config = settings.reader();
+    let admin: AdminClient<Ear> = config.create_with_context(Ear::default()).ok()?;
+    let options = AdminOptions::new().request_timeout(Some(LIMIT_PATIENCE));
+    let topic = [ResourceSpecifier::Topic(&settings.topic)];
+    let found = admin.describe_configs(&topic, &options).await;
+    // It takes a tenth of a second to end.
+    tokio::task::spawn_blocking(move || drop(admin));
+    let found = found.ok()?.into_iter().next()?.ok()?;
+    found.get("max.message.bytes")?.value.as_ref()?.parse().ok()
 }
 
 /// Gives up where nothing arrives for long: a broker that is away must not hide behind a queue.

@@ -12,6 +12,7 @@ use arrow::array::{Int8Array, RecordBatch};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use std::sync::Arc;
+use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 
 pub struct KafkaTarget {
@@ -37,23 +38,6 @@ impl KafkaTarget {
             limits: context.limits.clone(),
             state: Mutex::default(),
         })
-    }
-
-    /// Learns what the topic takes. Without the right to ask, the client's own limit has to do.
-    async fn learn_limit(&self, line: &Arc<Line>) -> Result<()> {
-        if self.settings.compressed {
-            return Ok(());
-        }
-        let (line, runtime) = (Arc::clone(line), tokio::runtime::Handle::current());
-        let limit = on_a_thread(move || Ok(line.topic_limit(&runtime))).await?;
-        match limit {
-            Some(bytes) => self.limits.learn(&self.settings.table, bytes),
-            None => tracing::debug!(
-                table = self.settings.table,
-                "max.message.bytes of the topic cannot be found out"
-            ),
-        }
-        Ok(())
     }
 
     async fn produce(&self, line: &Arc<Line>, mark: &Mark, rows: &mut Shares<'_>) -> Result<()> {
@@ -93,13 +77,20 @@ impl Target for KafkaTarget {
                 return Ok(());
             }
             let settings = Arc::clone(&self.settings);
-            let (line, mark) = on_a_thread(move || Line::open(settings)).await?;
-            let line = Arc::new(line);
-            self.learn_limit(&line).await?;
-            state.line = Some(line);
+            let runtime = Handle::current();
+            let opened = on_a_thread(move || Line::open(settings, &runtime)).await?;
+            match opened.limit {
+                Some(bytes) => self.limits.learn(&self.settings.table, bytes),
+                // Without the right to ask, the client's own limit has to do.
+                None => tracing::debug!(
+                    table = self.settings.table,
+                    "max.message.bytes of the topic is not known"
+                ),
+            }
+            state.line = Some(Arc::new(opened.line));
             // Without transactions the topic knows nothing: then only what this process has delivered is known.
             if self.settings.is_exact() {
-                state.mark = mark;
+                state.mark = opened.mark;
             }
             Ok(())
         }

@@ -35,6 +35,8 @@ use tokio::task::JoinHandle;
 
 /// Rows beyond this are written before the barrier.
 const SPILL_BYTES: usize = 8 << 20;
+/// As many are shaped at a time: when a window fires or a source ends, all that was held comes at once.
+const MOST_ROWS: usize = 8192;
 
 /// What makes an epoch of a table one of its kind, whatever became of the process that staged it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,21 +137,28 @@ impl RowSink {
     }
 
     fn take(&mut self, batch: RecordBatch, carried: bool) -> Result<Rejected> {
-        let place = |error: Error| error.at(format!("table '{}'", self.table.name));
+        let name = self.table.name.clone();
+        let place = |error: Error| error.at(format!("table '{name}'"));
         let (rows, kinds) = split_kinds(batch).map_err(place)?;
         expect_columns(&self.table, &rows, carried)?;
-        let count = rows.num_rows() as u64;
-        let Shaped { stored, rejected } = self.target.shape(rows, kinds.as_ref()).map_err(place)?;
-        let refused: usize = rejected.iter().map(|(rows, _)| rows.num_rows()).sum();
-        self.taken += count - refused as u64;
-        if stored.num_rows() > 0 {
-            self.bytes += slice_bytes(&stored);
-            self.rows.push(stored);
+        let mut all_rejected = Rejected::new();
+        for first in (0..rows.num_rows()).step_by(MOST_ROWS) {
+            let count = MOST_ROWS.min(rows.num_rows() - first);
+            let kinds = kinds.as_ref().map(|kinds| kinds.slice(first, count));
+            let shaped = self.target.shape(rows.slice(first, count), kinds.as_ref());
+            let Shaped { stored, rejected } = shaped.map_err(place)?;
+            let refused: usize = rejected.iter().map(|(rows, _)| rows.num_rows()).sum();
+            self.taken += (count - refused) as u64;
+            if stored.num_rows() > 0 {
+                self.bytes += slice_bytes(&stored);
+                self.rows.push(stored);
+            }
+            if self.bytes >= SPILL_BYTES {
+                self.spill()?;
+            }
+            all_rejected.extend(rejected);
         }
-        if self.bytes >= SPILL_BYTES {
-            self.spill()?;
-        }
-        Ok(rejected)
+        Ok(all_rejected)
     }
 
     /// Sends what is here to the folder; waits while too much is under way.
