@@ -11,11 +11,16 @@ use arrow::compute::take;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use datafusion::physical_expr::PhysicalExpr;
+use std::ops::Range;
 use std::sync::Arc;
+
+/// As many rows come out at a time: each has its own copy of what is kept of its row.
+const MOST_ROWS: usize = 8192;
 
 /// Repeats rows, with an element each.
 pub struct UnnestRows {
     array: Arc<dyn PhysicalExpr>,
+    keep: Vec<usize>,
     outer: bool,
     ordinality: bool,
     schema: SchemaRef,
@@ -36,11 +41,42 @@ impl UnnestRows {
     pub fn new(spec: &Unnest, schema: SchemaRef) -> Self {
         UnnestRows {
             array: spec.array.clone(),
+            keep: spec.keep.clone(),
             outer: spec.outer,
             ordinality: spec.ordinality,
             schema,
             current: Progress::START,
         }
+    }
+
+    /// Some of the rows that come out.
+    fn rows(
+        &self,
+        batch: &RecordBatch,
+        elements: &ArrayRef,
+        places: &Places,
+        piece: Range<usize>,
+    ) -> Result<RecordBatch> {
+        let count = piece.len();
+        let rows = UInt32Array::from(places.rows[piece.clone()].to_vec());
+        let repeated = |column: &ArrayRef| Ok(take(column, &rows, None)?);
+        let kept = self.keep.iter().map(|&at| repeated(batch.column(at)));
+        let mut columns: Vec<ArrayRef> = kept.collect::<Result<_>>()?;
+        let picked = UInt32Array::from(places.elements[piece.clone()].to_vec());
+        let picked = take(elements, &picked, None)?;
+        match picked.as_struct_opt() {
+            Some(fields) => columns.extend(columns_of(fields)?),
+            None => columns.push(picked),
+        }
+        if self.ordinality {
+            columns.push(Arc::new(Int32Array::from(places.numbers[piece].to_vec())));
+        }
+        if hidden::visible(&self.schema) < self.schema.fields().len() {
+            for column in &batch.columns()[hidden::visible(&batch.schema())..] {
+                columns.push(repeated(column)?);
+            }
+        }
+        batch_of(&self.schema, columns, count)
     }
 
     fn places(&self, array: &ArrayRef, offsets: &[i32], elements: &ArrayRef) -> Places {
@@ -95,29 +131,11 @@ impl Operator for UnnestRows {
         };
         out.filtered += places.without;
         out.used += batch.num_rows() as u64 - places.without;
-        let count = places.rows.len();
-        if count == 0 {
-            return Ok(());
+        for first in (0..places.rows.len()).step_by(MOST_ROWS) {
+            let piece = first..(first + MOST_ROWS).min(places.rows.len());
+            out.batches
+                .push(self.rows(&batch, &elements, &places, piece)?);
         }
-        let rows = UInt32Array::from(places.rows);
-        let visible = hidden::visible(&batch.schema());
-        let repeated = |column: &ArrayRef| Ok(take(column, &rows, None)?);
-        let (own, carried) = batch.columns().split_at(visible);
-        let mut columns: Vec<ArrayRef> = own.iter().map(repeated).collect::<Result<_>>()?;
-        let picked = take(&elements, &UInt32Array::from(places.elements), None)?;
-        match picked.as_struct_opt() {
-            Some(fields) => columns.extend(columns_of(fields)?),
-            None => columns.push(picked),
-        }
-        if self.ordinality {
-            columns.push(Arc::new(Int32Array::from(places.numbers)));
-        }
-        if hidden::visible(&self.schema) < self.schema.fields().len() {
-            for column in carried {
-                columns.push(repeated(column)?);
-            }
-        }
-        out.batches.push(batch_of(&self.schema, columns, count)?);
         Ok(())
     }
 

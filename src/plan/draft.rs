@@ -188,7 +188,8 @@ fn same(a: &Draft, b: &Draft) -> bool {
         }
         (Op::Unnest(of_a), Op::Unnest(of_b)) => {
             *of_a.array == *of_b.array
-                && (of_a.outer, of_a.ordinality) == (of_b.outer, of_b.ordinality)
+                && (&of_a.keep, of_a.outer, of_a.ordinality)
+                    == (&of_b.keep, of_b.outer, of_b.ordinality)
                 && names(a) == names(b)
         }
         (Op::Sink(a), Op::Sink(b)) => Arc::ptr_eq(&a.table, &b.table),

@@ -354,15 +354,19 @@ impl Lineage {
                     parts.push(format!("{:?}", call.function));
                     parts.extend(call.argument.iter().map(|argument| digest(argument, own)));
                 }
-                with_made(tables, first, graph, node, hash_all("over", &parts))
+                let visible = hidden::visible(&graph.nodes[node.inputs[0]].schema);
+                let passed = own[..visible.min(own.len())].to_vec();
+                with_made(tables, passed, node, hash_all("over", &parts))
             }
             Op::Unnest(unnest) => {
+                let own = columns(first);
                 let parts = [
                     rows(first).to_owned(),
-                    digest(&unnest.array, columns(first)),
+                    digest(&unnest.array, own),
                     format!("{} {}", unnest.outer, unnest.ordinality),
                 ];
-                with_made(tables, first, graph, node, hash_all("unnest", &parts))
+                let passed = unnest.keep.iter().filter_map(|&at| own.get(at).cloned());
+                with_made(tables, passed.collect(), node, hash_all("unnest", &parts))
             }
             Op::Sink(_) => Lineage {
                 tables,
@@ -385,23 +389,15 @@ fn digests_of_aggregates(aggregates: &[Aggregate], columns: &[String]) -> Vec<St
     parts
 }
 
-/// The input's visible columns, and others behind them that the node makes.
-fn with_made(
-    tables: BTreeSet<String>,
-    input: Option<&&Lineage>,
-    graph: &Graph,
-    node: &Node,
-    rows: String,
-) -> Lineage {
-    let visible = hidden::visible(&graph.nodes[node.inputs[0]].schema);
-    let own = columns(input);
-    let mut all = own[..visible.min(own.len())].to_vec();
-    let made = all.len()..node.schema.fields().len();
-    all.extend(made.map(|at| hash(&["column", &rows, &at.to_string()])));
+/// Columns of the input that are passed on, and others behind them that the node makes.
+fn with_made(tables: BTreeSet<String>, passed: Vec<String>, node: &Node, rows: String) -> Lineage {
+    let made = 0..node.schema.fields().len() - passed.len();
+    let made = made.map(|at| hash(&["column", &rows, &at.to_string()]));
+    let columns = passed.iter().cloned().chain(made).collect();
     Lineage {
         tables,
         rows,
-        columns: all,
+        columns,
     }
 }
 

@@ -380,11 +380,14 @@ pub enum Running {
     Collect,
 }
 
-/// One row for each element of an array or a map. Its columns come out as: all of the input, the elements' columns, the number of the
-/// element where it is asked for; hidden columns last.
+/// One row for each element of an array or a map. Its columns come out as: those of the input that are kept, the elements' columns, the
+/// number of the element where it is asked for; hidden columns last.
 #[derive(Debug, Clone)]
 pub struct Unnest {
     pub array: Arc<dyn PhysicalExpr>,
+    /// The columns of the input that each element's row has too, by their places. The array itself is seldom one of them: it would be
+    /// repeated for each of its own elements.
+    pub keep: Vec<usize>,
     /// A row without elements comes out once, with NULLs.
     pub outer: bool,
     pub ordinality: bool,

@@ -69,7 +69,11 @@ impl Graph {
                 Some(key) => self.judge(key, Some(node.inputs[0]), found),
                 None => found.push(Origin::Unknown),
             },
-            Op::Rank(_) | Op::Over(_) | Op::Unnest(_) => {
+            Op::Unnest(unnest) => match unnest.keep.get(column) {
+                Some(&column) => self.follow(node.inputs[0], column, found),
+                None => found.push(Origin::Unknown),
+            },
+            Op::Rank(_) | Op::Over(_) => {
                 let width = hidden::visible(&self.nodes[node.inputs[0]].schema);
                 match column < width {
                     true => self.follow(node.inputs[0], column, found),

@@ -526,15 +526,17 @@ impl Pruning<'_> {
         used: &Used,
     ) -> Result<(NodeId, Vec<Option<usize>>)> {
         let width = self.old.schema(node.inputs[0]).fields().len();
-        let (input, wanted, places) = self.read_input(node, used)?;
+        let (input, _, places) = self.read_input(node, used)?;
         let array = self.over(&unnest.array, input, &places)?;
-        let op = Op::Unnest(Unnest {
-            array,
-            ..unnest.clone()
-        });
         // The elements come out as they are.
         let elements = width..node.schema.fields().len();
-        let kept: Vec<usize> = wanted.iter().copied().chain(elements).collect();
+        let own: Vec<usize> = used.iter().copied().filter(|&i| i < width).collect();
+        let op = Op::Unnest(Unnest {
+            array,
+            keep: own.iter().filter_map(|&i| places[i]).collect(),
+            ..unnest.clone()
+        });
+        let kept: Vec<usize> = own.into_iter().chain(elements).collect();
         Ok(self.with_columns(node, op, input, &kept))
     }
 

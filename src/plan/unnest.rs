@@ -175,6 +175,7 @@ impl Lowering {
         let draft = Draft {
             op: Op::Unnest(Unnest {
                 array,
+                keep: (0..width).collect(),
                 outer,
                 ordinality,
             }),
