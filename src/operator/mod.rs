@@ -13,6 +13,7 @@ pub mod changes;
 mod expr;
 pub mod first;
 pub mod group;
+pub mod guard;
 pub mod interval_join;
 pub mod keys;
 pub mod over;

@@ -2,6 +2,7 @@
 
 use super::rules::cast_target;
 use super::{Rank, Window};
+use crate::operator::guard::Guarded;
 use crate::sql::functions::{Choices, WindowBound, is_field, type_name};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::Operator;
@@ -77,7 +78,8 @@ fn text(expr: &Arc<dyn PhysicalExpr>, outer: u8) -> String {
     if let Some(literal) = expr.downcast_ref::<Literal>() {
         return value(literal.value());
     }
-    if let Some(binary) = expr.downcast_ref::<BinaryExpr>() {
+    let guarded = expr.downcast_ref::<Guarded>().map(Guarded::plain);
+    if let Some(binary) = guarded.as_ref().or(expr.downcast_ref::<BinaryExpr>()) {
         let strength = strength(binary.op());
         let (left, right) = (
             text(binary.left(), strength),

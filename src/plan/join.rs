@@ -5,6 +5,7 @@ use super::lower::{Lowering, is_time, shown};
 use super::trouble::{Planned, place_of, refused};
 use super::window::as_millis;
 use super::{IntervalJoin, JoinKind, NodeId, Op};
+use crate::operator::guard::guarded;
 use crate::sql::Place;
 use arrow::datatypes::{Field, Schema};
 use datafusion::common::{DFSchema, ScalarValue};
@@ -351,7 +352,7 @@ impl Conditions {
             filter: if self.rest.is_empty() {
                 None
             } else {
-                Some(conjunction(self.rest))
+                Some(guarded(conjunction(self.rest))?)
             },
         })
     }

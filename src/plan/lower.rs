@@ -5,6 +5,7 @@ use super::draft::{Draft, Drafts, Expr, Time, as_column, column};
 use super::rank::is_row_number;
 use super::trouble::{Planned, place_of, refused};
 use super::{NodeId, Op};
+use crate::operator::guard::guarded;
 use crate::sql::Place;
 use crate::sql::functions::{Bound, WindowBound, type_name};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
@@ -189,11 +190,12 @@ impl Lowering {
         predicate: &logical_expr::Expr,
     ) -> Planned<NodeId> {
         let place = place_of([predicate]).unwrap_or(self.statement);
-        let predicate = self.expr(predicate, schema, input)?;
+        let predicate = self.bare_expr(predicate, schema, input)?;
         let mut input = input;
         let Some(predicate) = self.limited(&mut input, predicate)? else {
             return Ok(input);
         };
+        let predicate = guarded(predicate)?;
         let node = &self.drafts.nodes[input];
         let draft = Draft {
             op: Op::Filter { predicate },
@@ -243,6 +245,16 @@ impl Lowering {
 
     /// An expression over a node's columns, with what is constant computed.
     pub fn expr(
+        &self,
+        expr: &logical_expr::Expr,
+        schema: &DFSchema,
+        node: NodeId,
+    ) -> Planned<Expr> {
+        Ok(guarded(self.bare_expr(expr, schema, node)?)?)
+    }
+
+    /// The same for who looks into it, and guards it afterwards.
+    fn bare_expr(
         &self,
         expr: &logical_expr::Expr,
         schema: &DFSchema,

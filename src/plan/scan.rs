@@ -8,6 +8,7 @@ use super::lower::{Lowering, is_millis};
 use super::trouble::{Planned, Trouble, refused};
 use super::window::as_millis;
 use super::{Metadata, MetadataKey, NodeId, Op, Scan, Watermark};
+use crate::operator::guard::guarded;
 use crate::sql::functions::{physical_cast, type_name};
 use crate::sql::refusal::did_you_mean;
 use crate::sql::{Column, ColumnKind, Place, Table};
@@ -180,6 +181,7 @@ impl Lowering {
             );
         };
         let expr = self.free_expr(&projection.expr[0], projection.input.schema())?;
+        let expr = guarded(expr)?;
         Ok(replace_columns(&expr, &|index| column(schema, index))?)
     }
 
