@@ -8,9 +8,11 @@ use super::lower::Lowering;
 use super::rank::{FORM, UNBOUNDED};
 use super::rules::cast_target;
 use super::trouble::{Planned, refused};
-use super::{NodeId, Op, Rank};
+use super::{NodeId, Op, Rank, SinkTable};
+use crate::error::Result;
 use crate::operator::changes::{self, Kind};
 use crate::sink;
+use crate::sql::refusal::refuse;
 use crate::sql::{Insert, Place, Table};
 use arrow::datatypes::{DataType, Schema};
 use datafusion::common::ScalarValue;
@@ -105,6 +107,22 @@ impl Drafts {
         }
     }
 
+    /// Whether the rows of two nodes never have the same primary key, since a column of it is another constant in each.
+    fn differ(&self, first: NodeId, second: NodeId, table: &Table) -> bool {
+        let constant = |node: NodeId, name: &String| {
+            let node = &self.nodes[node];
+            let Op::Project { exprs } = &node.op else {
+                return None;
+            };
+            let expr = exprs.get(node.schema.index_of(name).ok()?)?;
+            Some(expr.downcast_ref::<Literal>()?.value().clone())
+        };
+        table.primary_key.iter().any(|name| {
+            let both = constant(first, name).zip(constant(second, name));
+            both.is_some_and(|(one, other)| one != other)
+        })
+    }
+
     /// The same nodes, with a column that says the kind of each change where there are changes.
     pub fn with_kinds(self) -> Drafts {
         let changing = self.changing();
@@ -151,6 +169,42 @@ impl Drafts {
             ..node
         })
     }
+}
+
+/// Refuses two INSERTs that write one result that changes under the same keys. A row that moves from the one to the other is taken back by
+/// the one and given by the other, in no order that holds: the row that is taken back last would be gone for good.
+pub fn check_rivals(drafts: &Drafts, path: &str) -> Result<()> {
+    for sink in &drafts.nodes {
+        let Op::Sink(SinkTable { table }) = &sink.op else {
+            continue;
+        };
+        let connector = table.options.get("connector").unwrap_or_default();
+        if table.primary_key.is_empty() || matches!(connector, "print" | "blackhole") {
+            continue;
+        }
+        let inputs = match &drafts.nodes[sink.inputs[0]] {
+            node if matches!(node.op, Op::Union) => node.inputs.as_slice(),
+            _ => continue,
+        };
+        for (at, &first) in inputs.iter().enumerate() {
+            for &second in &inputs[at + 1..] {
+                let rivals = drafts.changes(first)
+                    && drafts.changes(second)
+                    && drafts.cause(first) == drafts.cause(second)
+                    && !drafts.differ(first, second, table);
+                if rivals {
+                    let place = drafts.nodes[second].place;
+                    let message = format!(
+                        "{} is written by two INSERTs from one result that changes, and a row can move from the one to the other",
+                        table.name
+                    );
+                    let hint = "make them one INSERT, with CASE for what differs; or give each a constant of its own in a column of the PRIMARY KEY";
+                    return Err(refuse(path, place, message, hint));
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The column whose values an expression gives, maybe in a wider type.

@@ -5,7 +5,7 @@ use super::calls::prepared_query;
 use super::draft::Drafts;
 use super::lower::{Lowering, renamed};
 use super::trouble::{Planned, Trouble};
-use super::{Graph, Node, Op, hidden, merge, overlap, prune, rank};
+use super::{Graph, Node, Op, changes, hidden, merge, overlap, prune, rank};
 use crate::error::{Error, Result};
 use crate::sql::refusal::refuse;
 use crate::sql::{Place, Script, Table};
@@ -31,6 +31,7 @@ pub fn plan(script: &Script, name: &str) -> Result<Graph> {
         .map_err(|error| Error::bug("the graph could not be simplified").caused_by(error))?;
     rank::check_limits(&finished, &script.path)?;
     overlap::check_bounds(&finished, &script.path)?;
+    changes::check_rivals(&finished, &script.path)?;
     let finished = hidden::with_hidden(finished).with_kinds();
     Ok(graph(finished, name, &script.path))
 }
