@@ -9,6 +9,7 @@ use crate::clock::{Clock, ManualClock};
 use crate::epoch::{self, Claim, Coordinator, EpochStore, Mode, NoHook, Owner};
 use crate::error::{Error, Result};
 use crate::plan::Scan;
+use crate::registry;
 use crate::runtime::{Connections, Engine, Parts, millis};
 use crate::sink::{self, Publisher, Sink, SinkContext, TableSpec, Uploads};
 use crate::source::{self, Source, SourceContext, Waker};
@@ -116,6 +117,7 @@ impl World {
             clock: Arc::clone(&shared),
             memory: source::memory::MemoryTables::default(),
             stores: Arc::clone(&stores),
+            registries: registry::none(),
         };
         let sinks = SinkContext {
             job: job.settings.name.clone(),
@@ -127,6 +129,7 @@ impl World {
             clock: shared,
             uploads: Uploads::with_limit(MEMORY),
             limits: sink::RecordLimits::default(),
+            registries: registry::none(),
             memory: sink::memory::MemoryTables::default(),
         };
         let read = job.graph.nodes.iter().filter_map(|node| match &node.op {
