@@ -136,7 +136,9 @@ fn row_fits(schema: &Schema, of: &Type, fields: &Fields) -> Result<(), String> {
         match record.get(at).map(|there| &there.name) {
             Some(name) if name == column => {}
             Some(name) => {
-                return Err(format!("field '{name}' stands where column '{column}' does"));
+                return Err(format!(
+                    "field '{name}' stands where column '{column}' does"
+                ));
             }
             None => return Err(format!("there is no field for column '{column}'")),
         }
@@ -152,7 +154,9 @@ fn row_fits(schema: &Schema, of: &Type, fields: &Fields) -> Result<(), String> {
 fn field_fits(schema: &Schema, of: &Type, field: &Field) -> Result<(), String> {
     let (inner, nullable) = without_null(of);
     if field.is_nullable() && !nullable {
-        return Err("it cannot be null and the column can be NULL: declare that NOT NULL".to_string());
+        return Err(
+            "it cannot be null and the column can be NULL: declare that NOT NULL".to_string(),
+        );
     }
     let data_type = field.data_type();
     let fits = match (inner, data_type) {
@@ -298,7 +302,8 @@ mod tests {
             field("id", DataType::Int64, false),
             field("kind", DataType::Utf8, true),
         ]);
-        let record = |fields: &str| format!(r#"{{"type":"record","name":"r","fields":[{fields}]}}"#);
+        let record =
+            |fields: &str| format!(r#"{{"type":"record","name":"r","fields":[{fields}]}}"#);
         let id = r#"{"name":"id","type":"long"}"#;
         let kind = r#"{"name":"kind","type":["null",{"type":"enum","name":"k","symbols":["A"]}]}"#;
         for (schema, expected) in [
@@ -313,9 +318,7 @@ mod tests {
                 "field 'kind': it cannot be null",
             ),
             (
-                record(&format!(
-                    r#"{{"name":"id","type":"int"}},{kind}"#
-                )),
+                record(&format!(r#"{{"name":"id","type":"int"}},{kind}"#)),
                 "field 'id': int is not for a column that is BIGINT",
             ),
             (

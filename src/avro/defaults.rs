@@ -16,7 +16,9 @@ pub fn encode_default(
         (Type::Null, Value::Null) => {}
         (Type::Boolean, Value::Bool(value)) => out.push(u8::from(*value)),
         (Type::Int(_), Value::Number(number)) => {
-            let number = number.as_i64().and_then(|number| i32::try_from(number).ok());
+            let number = number
+                .as_i64()
+                .and_then(|number| i32::try_from(number).ok());
             put_long(out, i64::from(number.ok_or_else(unfit)?));
         }
         (Type::Long(_), Value::Number(number)) => put_long(out, number.as_i64().ok_or_else(unfit)?),
@@ -108,7 +110,11 @@ mod tests {
             (r#"["null","string"]"#, "null", vec![0]),
             (r#"["null","string"]"#, r#""ab""#, vec![2, 4, b'a', b'b']),
             (r#""bytes""#, "\"\u{ff}\"", vec![2, 0xff]),
-            (r#"{"type":"array","items":"int"}"#, "[1,2]", vec![4, 2, 4, 0]),
+            (
+                r#"{"type":"array","items":"int"}"#,
+                "[1,2]",
+                vec![4, 2, 4, 0],
+            ),
             (r#"{"type":"map","values":"int"}"#, "{}", vec![0]),
             (r#""float""#, "1", vec![0, 0, 0x80, 0x3f]),
             (

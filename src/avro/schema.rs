@@ -214,12 +214,15 @@ impl Parser {
                 Ok(Type::Named(number))
             }
             "enum" => {
-                let symbols = texts(inner("symbols")?).ok_or("the symbols of an enum are no list")?;
+                let symbols =
+                    texts(inner("symbols")?).ok_or("the symbols of an enum are no list")?;
                 let number = self.name(object, namespace, Definition::Enum(symbols))?;
                 Ok(Type::Named(number))
             }
             "fixed" => {
-                let size = inner("size")?.as_u64().and_then(|n| usize::try_from(n).ok());
+                let size = inner("size")?
+                    .as_u64()
+                    .and_then(|n| usize::try_from(n).ok());
                 let fixed = Definition::Fixed {
                     size: size.ok_or("the size of a fixed is no number")?,
                     meaning: decimal(object),
@@ -414,8 +417,10 @@ mod tests {
 
     #[test]
     fn references_bring_names_with_them() {
-        let money = r#"{"type":"record","name":"com.Money","fields":[{"name":"cents","type":"long"}]}"#;
-        let order = r#"{"type":"record","name":"com.Order","fields":[{"name":"total","type":"Money"}]}"#;
+        let money =
+            r#"{"type":"record","name":"com.Money","fields":[{"name":"cents","type":"long"}]}"#;
+        let order =
+            r#"{"type":"record","name":"com.Order","fields":[{"name":"total","type":"Money"}]}"#;
         let schema = Schema::parse(order, &[money.to_string()]).unwrap();
         let total = &schema.record(&schema.root).unwrap()[0];
         assert_eq!(schema.describe(&total.of), "record com.Money");

@@ -51,7 +51,13 @@ impl HttpRegistry {
             }
         }
         if let Some(path) = &settings.keystore {
-            let wrong = |error| unread(path, "a certificate and its key, without a password,", error);
+            let wrong = |error| {
+                unread(
+                    path,
+                    "a certificate and its key, without a password,",
+                    error,
+                )
+            };
             builder = builder.identity(Identity::from_pem(&read(path)?).map_err(wrong)?);
         }
         let client = builder.build().map_err(|error| {
@@ -169,7 +175,9 @@ impl Registry for HttpRegistry {
             return Ok(None);
         }
         let body = answer.body()?;
-        let text = body["schema"].as_str().ok_or_else(|| answer.no_registry())?;
+        let text = body["schema"]
+            .as_str()
+            .ok_or_else(|| answer.no_registry())?;
         let mut references = Vec::new();
         self.follow(&body["references"], &mut Vec::new(), &mut references)
             .await?;
@@ -181,7 +189,9 @@ impl Registry for HttpRegistry {
     }
 
     async fn register(&self, subject: &str, schema: &str) -> Result<u32> {
-        let answer = self.post(&["subjects", subject, "versions"], schema).await?;
+        let answer = self
+            .post(&["subjects", subject, "versions"], schema)
+            .await?;
         let (from, message) = (&answer.from, answer.message());
         match answer.status {
             409 => Err(Error::job(format!(

@@ -65,7 +65,8 @@ async fn answer(State(server): State<Server>, request: Request) -> Response {
     let schema = body["schema"].as_str().unwrap_or_default();
     let registry = &server.registry;
     match path[..] {
-        ["base", "schemas", "ids", id] => match registry.schema(id.parse().unwrap()).await.unwrap() {
+        ["base", "schemas", "ids", id] => match registry.schema(id.parse().unwrap()).await.unwrap()
+        {
             None => failed(404, 40403, "Schema not found"),
             Some(found) if found.kind == "AVRO" && found.references.is_empty() => {
                 said(200, &json!({ "schema": found.text }))
@@ -82,7 +83,8 @@ async fn answer(State(server): State<Server>, request: Request) -> Response {
             &json!({ "schema": "outer", "references": [{ "name": "y", "subject": "inner", "version": 1 }] }),
         ),
         ["base", "subjects", "inner", "versions", "1"] => said(200, &json!({ "schema": "inner" })),
-        ["base", "subjects", subject, "versions"] => match registry.register(subject, schema).await {
+        ["base", "subjects", subject, "versions"] => match registry.register(subject, schema).await
+        {
             Ok(id) => said(200, &json!({ "id": id })),
             Err(error) => failed(409, 409, &error.to_string()),
         },
@@ -149,9 +151,24 @@ async fn what_an_answer_asks_for_is_in_its_error() {
         (401, "", Kind::Job, "basic-auth.user-info"),
         (403, r#"{"message":"no"}"#, Kind::Job, "403: no"),
         (404, "<html>", Kind::Job, "/apis/ccompat/v7"),
-        (404, r#"{"error_code":404,"message":"HTTP 404"}"#, Kind::Job, "avro-confluent.url"),
-        (200, "<html>", Kind::Job, "does not answer like a schema registry"),
-        (200, "{}", Kind::Job, "does not answer like a schema registry"),
+        (
+            404,
+            r#"{"error_code":404,"message":"HTTP 404"}"#,
+            Kind::Job,
+            "avro-confluent.url",
+        ),
+        (
+            200,
+            "<html>",
+            Kind::Job,
+            "does not answer like a schema registry",
+        ),
+        (
+            200,
+            "{}",
+            Kind::Job,
+            "does not answer like a schema registry",
+        ),
         (418, "", Kind::Job, "418"),
     ] {
         let always = Some((status, body.to_string()));

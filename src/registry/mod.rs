@@ -9,7 +9,7 @@
 
 mod http;
 #[cfg(test)]
-pub mod memory;
+pub(crate) mod memory;
 mod options;
 mod patient;
 mod schemas;

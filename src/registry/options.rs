@@ -175,7 +175,9 @@ impl<'a> Given<'a> {
     /// The option, or the property of Confluent's client that says the same.
     fn get(&self, name: &str) -> Option<&'a str> {
         let property = match name {
-            "ssl.truststore.location" | "ssl.keystore.location" => format!("schema.registry.{name}"),
+            "ssl.truststore.location" | "ssl.keystore.location" => {
+                format!("schema.registry.{name}")
+            }
             _ => name.replace('-', "."),
         };
         let own = self.options.get(&format!("{}{name}", self.prefix));
@@ -191,7 +193,10 @@ impl<'a> Given<'a> {
         let prefix = format!("{}properties.", self.prefix);
         for (name, _) in self.options.with_prefix(&prefix) {
             if !PROPERTIES.contains(&name) {
-                let what = format!("is no property that is known here: {}", PROPERTIES.join(", "));
+                let what = format!(
+                    "is no property that is known here: {}",
+                    PROPERTIES.join(", ")
+                );
                 return Err(wrong(&format!("properties.{name}"), what));
             }
         }
@@ -255,15 +260,28 @@ fn urls(text: &str) -> Result<Vec<Url>, Wrong> {
 }
 
 fn auth(given: &Given<'_>, urls: &[Url]) -> Result<Auth, Wrong> {
-    let (basic, bearer) = ("basic-auth.credentials-source", "bearer-auth.credentials-source");
-    match (given.get(basic), given.get(bearer)) {
-        (Some(_), Some(_)) => Err(wrong(bearer, format!("cannot stand with '{FORMAT}.{basic}'"))),
+    let (basic, bearer) = (
+        "basic-auth.credentials-source",
+        "bearer-auth.credentials-source",
+    );
+    let upper = |name: &str| given.get(name).map(str::to_uppercase);
+    match (upper(basic).as_deref(), upper(bearer).as_deref()) {
+        (Some(_), Some(_)) => Err(wrong(
+            bearer,
+            format!("cannot stand with '{FORMAT}.{basic}'"),
+        )),
         (Some("USER_INFO"), None) => user_info(given),
         (Some("URL"), None) => match urls.iter().all(|url| !url.username().is_empty()) {
             true => Ok(Auth::None),
-            false => Err(wrong(basic, "URL needs the name and password in the URL: http://name:password@host")),
+            false => Err(wrong(
+                basic,
+                "URL needs the name and password in the URL: http://name:password@host",
+            )),
         },
-        (Some(other), None) => Err(wrong(basic, format!("'{other}' is neither USER_INFO nor URL"))),
+        (Some(other), None) => Err(wrong(
+            basic,
+            format!("'{other}' is neither USER_INFO nor URL"),
+        )),
         (None, Some("STATIC_TOKEN")) => bearer_token(given),
         (None, Some(other)) => Err(wrong(
             bearer,

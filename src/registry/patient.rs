@@ -65,10 +65,7 @@ impl Patient {
 
     fn is_back(&self) {
         if self.away.swap(false, Ordering::SeqCst) {
-            (self.voice)(&format!(
-                "{}: the schema registry answers again",
-                self.name
-            ));
+            (self.voice)(&format!("{}: the schema registry answers again", self.name));
         }
     }
 }

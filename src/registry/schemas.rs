@@ -143,7 +143,12 @@ impl Known {
     fn forget(&mut self, now_ms: i64) {
         let absent = |answer: &Answer| matches!(answer, Answer::Absent { .. });
         let crowded = self.answers.len() > ABSENT_AT_MOST
-            && self.answers.values().filter(|answer| absent(answer)).count() > ABSENT_AT_MOST;
+            && self
+                .answers
+                .values()
+                .filter(|answer| absent(answer))
+                .count()
+                > ABSENT_AT_MOST;
         self.answers.retain(|_, answer| match answer {
             Answer::Absent { since_ms } => !crowded && now_ms - *since_ms < ABSENT_FOR_MS,
             _ => true,

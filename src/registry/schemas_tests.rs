@@ -85,7 +85,11 @@ fn a_schema_is_asked_for_once_and_each_id_judged_by_itself() {
     }
     assert_eq!(bench.registry.asked(), 4);
     // Who restores a schema need not start the job again.
-    while bench.registry.put_avro(&format!(r#"["null","int","{}"]"#, bench.registry.asked())) < 99 {
+    while bench
+        .registry
+        .put_avro(&format!(r#"["null","int","{}"]"#, bench.registry.asked()))
+        < 99
+    {
         let _ = bench.runtime.block_on(bench.registry.schema(1));
     }
     assert!(bench.wait(&schemas, &[99]).unwrap()[&99].is_err());

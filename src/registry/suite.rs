@@ -16,9 +16,8 @@ pub async fn passes(registry: &dyn Registry, name: &str, keep_backward: KeepBack
         format!(r#"{{"type":"record","name":"R","namespace":"suite.{name}","fields":[{fields}]}}"#)
     };
     let one = record(r#"{"name":"a","type":"int"}"#);
-    let two = record(
-        r#"{"name":"a","type":"int"},{"name":"b","type":["null","string"],"default":null}"#,
-    );
+    let two =
+        record(r#"{"name":"a","type":"int"},{"name":"b","type":["null","string"],"default":null}"#);
     let other = record(r#"{"name":"a","type":"string"}"#);
 
     assert_eq!(registry.find(&subject, &one).await.unwrap(), None);

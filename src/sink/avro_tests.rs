@@ -41,19 +41,63 @@ fn rows() -> RecordBatch {
     let price = Decimal128Array::from(vec![Some(-12_345), None, Some(128)]);
     let at = TimestampMillisecondArray::from(vec![1_709_294_400_123, -1, 0]);
     batch(vec![
-        ("bool", Arc::new(BooleanArray::from(vec![Some(true), None, Some(false)])), true),
-        ("int", Arc::new(Int32Array::from(vec![Some(i32::MIN), None, Some(0)])), true),
-        ("long", Arc::new(Int64Array::from(vec![i64::MAX, 2, 3])), false),
-        ("float", Arc::new(Float32Array::from(vec![Some(1.5), None, Some(0.0)])), true),
-        ("double", Arc::new(Float64Array::from(vec![Some(-0.1), None, Some(0.0)])), true),
-        ("text", Arc::new(StringArray::from(vec![Some("grüße"), None, Some("")])), true),
-        ("bytes", Arc::new(BinaryArray::from(vec![Some(&[0u8, 255][..]), None, Some(&[][..])])), true),
+        (
+            "bool",
+            Arc::new(BooleanArray::from(vec![Some(true), None, Some(false)])),
+            true,
+        ),
+        (
+            "int",
+            Arc::new(Int32Array::from(vec![Some(i32::MIN), None, Some(0)])),
+            true,
+        ),
+        (
+            "long",
+            Arc::new(Int64Array::from(vec![i64::MAX, 2, 3])),
+            false,
+        ),
+        (
+            "float",
+            Arc::new(Float32Array::from(vec![Some(1.5), None, Some(0.0)])),
+            true,
+        ),
+        (
+            "double",
+            Arc::new(Float64Array::from(vec![Some(-0.1), None, Some(0.0)])),
+            true,
+        ),
+        (
+            "text",
+            Arc::new(StringArray::from(vec![Some("grüße"), None, Some("")])),
+            true,
+        ),
+        (
+            "bytes",
+            Arc::new(BinaryArray::from(vec![
+                Some(&[0u8, 255][..]),
+                None,
+                Some(&[][..]),
+            ])),
+            true,
+        ),
         ("at", Arc::new(at.with_timezone("+00:00")), false),
-        ("price", Arc::new(price.with_precision_and_scale(10, 2).unwrap()), true),
-        ("numbers", Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>(numbers)), true),
+        (
+            "price",
+            Arc::new(price.with_precision_and_scale(10, 2).unwrap()),
+            true,
+        ),
+        (
+            "numbers",
+            Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>(numbers)),
+            true,
+        ),
         (
             "place",
-            Arc::new(StructArray::new(point, vec![lat], Some(vec![true, false, true].into()))),
+            Arc::new(StructArray::new(
+                point,
+                vec![lat],
+                Some(vec![true, false, true].into()),
+            )),
             true,
         ),
     ])

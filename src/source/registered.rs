@@ -4,9 +4,7 @@
 //! stays in front of what is held, so a crash in an outage loses nothing; the other splits go on. What comes out has its schemas with it,
 //! so that decoders ask nobody.
 
-use super::{
-    FileFacts, Poll, Position, Positions, Reader, Records, Source, SourceContext, Split,
-};
+use super::{FileFacts, Poll, Position, Positions, Reader, Records, Source, SourceContext, Split};
 use crate::avro;
 use crate::error::{Error, Result};
 use crate::registry::{Around, FORMAT, Found, RecordPart, Schemas, Settings};

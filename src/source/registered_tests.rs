@@ -7,7 +7,10 @@ use crate::registry::RegistryOpener;
 use crate::registry::memory::MemoryRegistry;
 use crate::sql::Options;
 
-const AVRO: [(&str, &str); 2] = [("format", "avro-confluent"), ("avro-confluent.url", "http://h")];
+const AVRO: [(&str, &str); 2] = [
+    ("format", "avro-confluent"),
+    ("avro-confluent.url", "http://h"),
+];
 
 fn opener(registry: &MemoryRegistry) -> RegistryOpener {
     let registry = registry.clone();
@@ -47,7 +50,10 @@ fn keeps_the_contract_of_sources() {
 fn a_registry_that_is_away_holds_up_only_the_split_that_needs_it() {
     let bench = Bench::new();
     let registry = MemoryRegistry::default();
-    let (old, new) = (registry.put_avro(r#""int""#), registry.put_avro(r#""long""#));
+    let (old, new) = (
+        registry.put_avro(r#""int""#),
+        registry.put_avro(r#""long""#),
+    );
     let table = bench.memory.table("t");
     table.splits(2);
     let mut source = source(&bench, &registry, bench.unbounded());

@@ -218,12 +218,8 @@ const AVRO_CONFLUENT: &[OptionSpec] = &[
         Kind::Text,
         "a PEM file with the certificates to trust in place of the system's",
     ),
-    OptionSpec::new(
-        "avro-confluent.ssl.truststore.password",
-        Kind::AnyText,
-        "",
-    )
-    .no_effect("PEM files of certificates have no password"),
+    OptionSpec::new("avro-confluent.ssl.truststore.password", Kind::AnyText, "")
+        .no_effect("PEM files of certificates have no password"),
     OptionSpec::new(
         "avro-confluent.ssl.keystore.location",
         Kind::Text,
@@ -307,7 +303,10 @@ fn check_avro_confluent(table: &Table, place: Place) -> Parsed<()> {
     match table.options.get(&name("schema")) {
         None => avro::of_columns(&fields).map(drop).map_err(|what| {
             let format = registry::FORMAT;
-            Refusal::new(place, format!("the format '{format}' cannot hold the table: {what}"))
+            Refusal::new(
+                place,
+                format!("the format '{format}' cannot hold the table: {what}"),
+            )
         }),
         Some(own) => Schema::parse(own, &[])
             .and_then(|schema| avro::fits(&schema, &fields))
@@ -328,13 +327,16 @@ fn fields_of(table: &Table, part: RecordPart) -> Fields {
         .get("value.fields-include")
         .is_some_and(|fields| fields.eq_ignore_ascii_case("EXCEPT_KEY"));
     let prefix = table.options.get("key.fields-prefix").unwrap_or_default();
-    let physical = table.columns.iter().filter_map(|column| match &column.kind {
-        ColumnKind::Physical {
-            data_type,
-            not_null,
-        } => Some(Field::new(&column.name, data_type.clone(), !not_null)),
-        _ => None,
-    });
+    let physical = table
+        .columns
+        .iter()
+        .filter_map(|column| match &column.kind {
+            ColumnKind::Physical {
+                data_type,
+                not_null,
+            } => Some(Field::new(&column.name, data_type.clone(), !not_null)),
+            _ => None,
+        });
     let physical: Vec<Field> = physical.collect();
     let plain = |field: &Field| {
         let name = field.name().strip_prefix(prefix).unwrap_or(field.name());

@@ -52,7 +52,7 @@ pub struct RowPlan {
     /// For each field of the record, in its order.
     pub steps: Vec<Step>,
     /// The columns that the record does not have.
-    pub missing: Vec<(usize, Option<Default>)>,
+    pub missing: Vec<(usize, Option<Instead>)>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -64,7 +64,7 @@ pub enum Step {
 
 /// A default as bytes, as if it had been written.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Default {
+pub struct Instead {
     pub schema: Arc<Schema>,
     pub bytes: Vec<u8>,
     pub plan: Plan,
@@ -99,7 +99,10 @@ fn row(
 ) -> Result<RowPlan, String> {
     let own_field = |column: &str| {
         let (schema, of) = own?;
-        let field = schema.record(of)?.iter().find(|field| field.name == column)?;
+        let field = schema
+            .record(of)?
+            .iter()
+            .find(|field| field.name == column)?;
         Some((schema, field))
     };
     let column_of = |field: &avro::Field| {
@@ -134,7 +137,7 @@ fn row(
         let mut bytes = Vec::new();
         avro::encode_default(schema, &field.of, default, &mut bytes)?;
         let target = columns[column].data_type();
-        let default = Default {
+        let default = Instead {
             schema: Arc::clone(schema),
             bytes,
             plan: plan(schema, &field.of, target, Some((schema, &field.of))),

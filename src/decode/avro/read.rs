@@ -52,7 +52,10 @@ impl<'a> Reader<'a> {
         for (column, default) in &plan.missing {
             let target = &mut fields[*column];
             let filled = match default {
-                None => null(target, "it is not in the record, and the column is NOT NULL"),
+                None => null(
+                    target,
+                    "it is not in the record, and the column is NOT NULL",
+                ),
                 Some(default) => {
                     let mut reader = Reader {
                         cursor: Cursor::new(&default.bytes),
@@ -104,7 +107,9 @@ impl<'a> Reader<'a> {
                     Rescale::By(factor) => written.checked_mul(*factor),
                     Rescale::Down(factor) => Some(written.div_euclid(*factor)),
                 };
-                values.push(moment.ok_or_else(|| unfit(at, written, "a TIMESTAMP of this precision"))?);
+                values.push(
+                    moment.ok_or_else(|| unfit(at, written, "a TIMESTAMP of this precision"))?,
+                );
             }
             (Plan::Float, Values::Float(values)) => values.push(self.cursor.float()?),
             (Plan::Float, Values::Double(values)) => values.push(f64::from(self.cursor.float()?)),
@@ -130,9 +135,8 @@ impl<'a> Reader<'a> {
                     Some(size) => self.cursor.take(*size)?,
                     None => self.cursor.bytes()?,
                 };
-                let number = unscaled(bytes).and_then(|number| {
-                    rescaled(number, i32::from(*to) - scale, *precision)
-                });
+                let number = unscaled(bytes)
+                    .and_then(|number| rescaled(number, i32::from(*to) - scale, *precision));
                 values.push(number.ok_or_else(|| {
                     let what = format!("the number is too large for a DECIMAL({precision}, {to})");
                     Fault::value(Some(at), what)
@@ -177,7 +181,12 @@ impl<'a> Reader<'a> {
             (Plan::Row(plan), Values::Row(row)) => self.row(plan, row)?,
             (Plan::Misfit(what), _) => return Err(Fault::value(Some(at), what.clone())),
             // A plan is made for its column, so there is nothing else.
-            _ => return Err(Fault::value(Some(at), "the value was planned for another column")),
+            _ => {
+                return Err(Fault::value(
+                    Some(at),
+                    "the value was planned for another column",
+                ));
+            }
         }
         column.appended();
         Ok(())

@@ -6,11 +6,10 @@ use crate::avro::{Schema as Avro, head, of_columns, put_bytes, put_long};
 use crate::source::Records;
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array,
-    Int8Array, Int32Array, Int64Array, ListArray, MapBuilder, MapFieldNames, RecordBatch,
-    StringArray, StringBuilder, StructArray, Time32MillisecondArray, TimestampMicrosecondArray,
-    TimestampMillisecondArray,
+    Int8Array, Int32Array, Int32Builder, Int64Array, ListArray, MapBuilder, MapFieldNames,
+    RecordBatch, StringArray, StringBuilder, StructArray, Time32MillisecondArray,
+    TimestampMicrosecondArray, TimestampMillisecondArray,
 };
-use arrow::array::builder::Int32Builder;
 use arrow::datatypes::{DataType, Field, Fields, Int32Type, Schema, TimeUnit};
 use arrow_avro::schema::FingerprintStrategy;
 use arrow_avro::writer::WriterBuilder;
@@ -69,7 +68,9 @@ fn reasons(decoded: &Decoded) -> Vec<(u32, Reason)> {
 
 #[test]
 fn two_versions_of_a_schema_lie_in_one_table() {
-    let one = fields(r#"{"name":"id","type":"int"},{"name":"gone","type":{"type":"array","items":"string"}}"#);
+    let one = fields(
+        r#"{"name":"id","type":"int"},{"name":"gone","type":{"type":"array","items":"string"}}"#,
+    );
     let two = fields(
         r#"{"name":"name","type":["null","string"],"default":null},{"name":"id","type":"long"},
            {"name":"place","type":{"type":"record","name":"p","fields":[{"name":"new","type":"int"},{"name":"lat","type":"float"}]}}"#,
@@ -195,13 +196,15 @@ fn a_column_that_must_have_a_value_finds_none() {
 
 #[test]
 fn values_become_what_their_column_is() {
-    let millis = |zone: Option<&str>| DataType::Timestamp(TimeUnit::Millisecond, zone.map(Into::into));
+    let millis =
+        |zone: Option<&str>| DataType::Timestamp(TimeUnit::Millisecond, zone.map(Into::into));
     let long = |number: i64| {
         let mut out = Vec::new();
         put_long(&mut out, number);
         out
     };
-    let fixed = r#"{"type":"fixed","name":"f","size":2,"logicalType":"decimal","precision":4,"scale":1}"#;
+    let fixed =
+        r#"{"type":"fixed","name":"f","size":2,"logicalType":"decimal","precision":4,"scale":1}"#;
     for (of, bytes, column, expected) in [
         (r#""int""#, long(7), DataType::Float64, r#"{"v":7.0}"#),
         (r#""long""#, long(7), DataType::Float32, r#"{"v":7.0}"#),
@@ -224,24 +227,54 @@ fn values_become_what_their_column_is() {
             millis(Some("UTC")),
             r#"{"v":"1970-01-01 00:00:00.001Z"}"#,
         ),
-        (r#""long""#, long(1), millis(None), r#"{"v":"1970-01-01 00:00:00.001"}"#),
+        (
+            r#""long""#,
+            long(1),
+            millis(None),
+            r#"{"v":"1970-01-01 00:00:00.001"}"#,
+        ),
         (
             r#"{"type":"long","logicalType":"time-micros"}"#,
             long(1_500),
             DataType::Time32(TimeUnit::Millisecond),
             r#"{"v":"00:00:00.001"}"#,
         ),
-        (fixed, vec![0xff, 0xfb], DataType::Decimal128(10, 2), r#"{"v":-0.50}"#),
+        (
+            fixed,
+            vec![0xff, 0xfb],
+            DataType::Decimal128(10, 2),
+            r#"{"v":-0.50}"#,
+        ),
         (r#"["null","int"]"#, long(0), DataType::Int32, "{}"),
-        (r#"["string","int"]"#, vec![2, 14], DataType::Int32, r#"{"v":7}"#),
+        (
+            r#"["string","int"]"#,
+            vec![2, 14],
+            DataType::Int32,
+            r#"{"v":7}"#,
+        ),
     ] {
         assert_eq!(one(of, &bytes, column).as_deref(), Ok(expected), "{of}");
     }
     let too_late = i64::MAX / 1_000;
     for (of, bytes, column, expected) in [
-        (r#""long""#, long(7), DataType::Int32, "has long here, which cannot be read as INT"),
-        (r#""int""#, long(300), DataType::Int8, "300 is not a TINYINT"),
-        (r#"["string","int"]"#, vec![0, 0], DataType::Int32, "has string here"),
+        (
+            r#""long""#,
+            long(7),
+            DataType::Int32,
+            "has long here, which cannot be read as INT",
+        ),
+        (
+            r#""int""#,
+            long(300),
+            DataType::Int8,
+            "300 is not a TINYINT",
+        ),
+        (
+            r#"["string","int"]"#,
+            vec![0, 0],
+            DataType::Int32,
+            "has string here",
+        ),
         (
             r#"{"type":"long","logicalType":"timestamp-millis"}"#,
             long(too_late),
@@ -254,10 +287,18 @@ fn values_become_what_their_column_is() {
             DataType::Time32(TimeUnit::Millisecond),
             "not of one day",
         ),
-        (fixed, vec![0x7f, 0xff], DataType::Decimal128(4, 2), "too large for a DECIMAL(4, 2)"),
+        (
+            fixed,
+            vec![0x7f, 0xff],
+            DataType::Decimal128(4, 2),
+            "too large for a DECIMAL(4, 2)",
+        ),
     ] {
         let error = one(of, &bytes, column).unwrap_err();
-        assert!(error.contains("column 'v'") && error.contains(expected), "{error}");
+        assert!(
+            error.contains("column 'v'") && error.contains(expected),
+            "{error}"
+        );
     }
 }
 
@@ -307,17 +348,38 @@ pub fn every_type() -> RecordBatch {
     let columns: Vec<(&str, ArrayRef)> = vec![
         ("bool", Arc::new(BooleanArray::from(vec![Some(true), None]))),
         ("small", Arc::new(Int8Array::from(vec![Some(-5), None]))),
-        ("int", Arc::new(Int32Array::from(vec![Some(i32::MIN), None]))),
-        ("long", Arc::new(Int64Array::from(vec![Some(i64::MAX), None]))),
+        (
+            "int",
+            Arc::new(Int32Array::from(vec![Some(i32::MIN), None])),
+        ),
+        (
+            "long",
+            Arc::new(Int64Array::from(vec![Some(i64::MAX), None])),
+        ),
         ("float", Arc::new(Float32Array::from(vec![Some(1.5), None]))),
-        ("double", Arc::new(Float64Array::from(vec![Some(-0.1), None]))),
-        ("text", Arc::new(StringArray::from(vec![Some("grüße"), None]))),
-        ("bytes", Arc::new(BinaryArray::from(vec![Some(&[0u8, 255][..]), None]))),
+        (
+            "double",
+            Arc::new(Float64Array::from(vec![Some(-0.1), None])),
+        ),
+        (
+            "text",
+            Arc::new(StringArray::from(vec![Some("grüße"), None])),
+        ),
+        (
+            "bytes",
+            Arc::new(BinaryArray::from(vec![Some(&[0u8, 255][..]), None])),
+        ),
         ("day", Arc::new(Date32Array::from(vec![Some(19_783), None]))),
-        ("clock", Arc::new(Time32MillisecondArray::from(vec![Some(86_399_999), None]))),
+        (
+            "clock",
+            Arc::new(Time32MillisecondArray::from(vec![Some(86_399_999), None])),
+        ),
         (
             "at",
-            Arc::new(TimestampMillisecondArray::from(vec![Some(1_709_294_400_123), None]).with_timezone("UTC")),
+            Arc::new(
+                TimestampMillisecondArray::from(vec![Some(1_709_294_400_123), None])
+                    .with_timezone("UTC"),
+            ),
         ),
         (
             "fine",
@@ -331,7 +393,11 @@ pub fn every_type() -> RecordBatch {
         ("counts", Arc::new(counts.finish())),
         (
             "place",
-            Arc::new(StructArray::new(point, vec![lat], Some(vec![true, false].into()))),
+            Arc::new(StructArray::new(
+                point,
+                vec![lat],
+                Some(vec![true, false].into()),
+            )),
         ),
     ];
     let fields = columns
@@ -346,8 +412,15 @@ pub fn every_type() -> RecordBatch {
 fn what_arrow_avro_has_written_is_read() {
     // It has no TINYINT.
     let rows = every_type();
-    let names = rows.schema().fields().iter().map(|f| f.name().clone()).collect::<Vec<_>>();
-    let kept: Vec<usize> = (0..names.len()).filter(|at| names[*at] != "small").collect();
+    let names = rows
+        .schema()
+        .fields()
+        .iter()
+        .map(|f| f.name().clone())
+        .collect::<Vec<_>>();
+    let kept: Vec<usize> = (0..names.len())
+        .filter(|at| names[*at] != "small")
+        .collect();
     let rows = rows.project(&kept).unwrap();
     let text = of_columns(rows.schema().fields()).unwrap();
     let metadata = [("avro.schema".to_string(), text.clone())].into();

@@ -84,7 +84,8 @@ fn ids_are_filled_in_when_records_are_delivered() {
         .create()
         .unwrap();
     let mut list = TopicPartitionList::new();
-    list.add_partition_offset("t", 0, Offset::Beginning).unwrap();
+    list.add_partition_offset("t", 0, Offset::Beginning)
+        .unwrap();
     consumer.assign(&list).unwrap();
     let mut seen = Vec::new();
     while seen.len() < 2 {
@@ -104,8 +105,14 @@ fn ids_are_filled_in_when_records_are_delivered() {
     assert!(text(id_of(&key)).contains(r#"[{"name":"id","type":"long"}]"#));
     assert_eq!(value[5..], [2, 2, 2, b'a', 2, 2, b'x']);
     let schema = text(id_of(&value));
-    assert!(schema.contains(r#""dt""#) && !schema.contains(r#""new""#), "{schema}");
-    assert_eq!((seen[1].0.as_deref(), seen[1].1.clone()), (Some(&[key[..5].to_vec(), vec![4]].concat()[..]), None));
+    assert!(
+        schema.contains(r#""dt""#) && !schema.contains(r#""new""#),
+        "{schema}"
+    );
+    assert_eq!(
+        (seen[1].0.as_deref(), seen[1].1.clone()),
+        (Some(&[key[..5].to_vec(), vec![4]].concat()[..]), None)
+    );
     for (subject, schema) in [("keys", text(id_of(&key))), ("t-value", schema)] {
         let found = world.wait(registry.find(subject, &schema)).unwrap();
         assert!(found.is_some(), "{subject}");
@@ -128,7 +135,10 @@ fn what_the_registry_says_is_said_before_any_row_is_delivered() {
     registry.set_away(false);
     registry.set_forbidden(true);
     let error = opened(&world).unwrap_err();
-    assert!(error.kind() == Kind::Job && error.to_string().contains("table 't'"), "{error}");
+    assert!(
+        error.kind() == Kind::Job && error.to_string().contains("table 't'"),
+        "{error}"
+    );
     registry.set_forbidden(false);
 
     world.set("avro-confluent.auto.register.schemas", "false");

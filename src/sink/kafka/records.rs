@@ -320,8 +320,9 @@ impl Part {
                     RowFormat::Avro(avro, named)
                 }
                 other => {
-                    let why =
-                        format!("'{other}' cannot be written; json, csv, raw and avro-confluent can");
+                    let why = format!(
+                        "'{other}' cannot be written; json, csv, raw and avro-confluent can"
+                    );
                     return Err(table.refuse(format, why));
                 }
             },
