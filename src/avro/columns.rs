@@ -60,7 +60,7 @@ fn of_field(out: &mut String, field: &Field, name: &str) -> Result<(), String> {
 }
 
 fn of_type(out: &mut String, data_type: &DataType, name: &str) -> Result<(), String> {
-    out.push_str(match data_type {
+    let end = match data_type {
         DataType::Boolean => r#""boolean""#,
         DataType::Int8 | DataType::Int16 | DataType::Int32 => r#""int""#,
         DataType::Int64 => r#""long""#,
@@ -100,7 +100,8 @@ fn of_type(out: &mut String, data_type: &DataType, name: &str) -> Result<(), Str
         }
         DataType::Struct(fields) => return record(out, fields, name, None),
         other => return Err(format!("Avro has nothing for {}", flink_name(other))),
-    });
+    };
+    out.push_str(end);
     Ok(())
 }
 

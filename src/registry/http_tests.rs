@@ -119,7 +119,7 @@ async fn a_server_of_the_protocol_keeps_what_every_registry_must() {
         Box::pin(async {})
     };
     let url = server.start().await;
-    suite::passes(&at(&url), "http", &keep).await;
+    suite::passes(&at(&url), "http", Box::new(keep)).await;
 }
 
 #[tokio::test]
@@ -139,7 +139,7 @@ async fn a_real_registry_does() {
             assert_eq!(set.unwrap().status, 200);
         })
     };
-    suite::passes(&registry, &name, &keep).await;
+    suite::passes(&registry, &name, Box::new(keep)).await;
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use serde_json::Value;
 
 /// How a subject is told to take only what can read its last version.
-pub type KeepBackward<'a> = &'a dyn Fn(String) -> BoxFuture<'a, ()>;
+pub type KeepBackward<'a> = Box<dyn Fn(String) -> BoxFuture<'a, ()> + 'a>;
 
 /// `name` makes the subjects of this run its own.
 pub async fn passes(registry: &dyn Registry, name: &str, keep_backward: KeepBackward<'_>) {
@@ -51,7 +51,7 @@ async fn memory_keeps_it() {
         keeper.keep_backward(&subject);
         Box::pin(async {})
     };
-    passes(&registry, "memory", &keep).await;
+    passes(&registry, "memory", Box::new(keep)).await;
     let kind = "PROTOBUF".to_string();
     let schema = SchemaText {
         kind,
