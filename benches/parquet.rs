@@ -148,6 +148,7 @@ fn whole(batches: &[RecordBatch], compression: &str) -> Result<u64, Box<dyn Erro
         checkpoints: "checkpoints".to_string(),
         uploads: Uploads::with_limit(64 << 20),
         limits: RecordLimits::default(),
+        registries: tributary::registry::none(),
         memory: MemoryTables::default(),
     };
     let mut sink = sink::open(&table, &context)?;

@@ -12,7 +12,7 @@
 //! 4. A [`sink`] writes it into a file that nobody sees yet.
 //! 5. At the next barrier, [`epoch`] makes everything durable and commits it with one create-only object; then the file becomes visible.
 //!
-//! [`store`] is where files and epochs lie: a local folder or a bucket; [`aws`] says who we are there. [`catalog`] is told of the tables and partitions. [`lake`] reads what is published. [`http`] tells how it goes.
+//! [`store`] is where files and epochs lie: a local folder or a bucket; [`aws`] says who we are there. [`catalog`] is told of the tables and partitions. [`registry`] has the schemas of records that are [`avro`]. [`lake`] reads what is published. [`http`] tells how it goes.
 //! [`generate`] makes events to try it with, and [`testing`] runs jobs as data. [`cli`] is the command.
 //! Only [`clock`] knows what time it is; [`time`] is the time that events carry; every failure is an [`error`] of one of five kinds.
 
@@ -26,6 +26,9 @@ pub mod runtime;
 pub mod source;
 
 pub mod decode;
+
+pub mod avro;
+pub mod registry;
 
 pub mod operator;
 

@@ -8,6 +8,7 @@ use crate::clock::Clock;
 use crate::epoch::{Hook, Owner};
 use crate::error::Result;
 use crate::plan::Scan;
+use crate::registry;
 use crate::runtime::Connections;
 use crate::sink::{self, Publisher, Sink, SinkContext, TableSpec, Uploads};
 use crate::source::{self, Source, SourceContext, Waker};
@@ -45,6 +46,7 @@ impl Outside {
                 clock: Arc::clone(&clock),
                 memory: source::memory::MemoryTables::default(),
                 stores: Arc::clone(&stores),
+                registries: registry::over_http(),
             },
             sinks: SinkContext {
                 job: job.settings.name.clone(),
@@ -56,6 +58,7 @@ impl Outside {
                 clock,
                 uploads: Uploads::with_limit(job.memory() / 16),
                 limits: sink::RecordLimits::default(),
+                registries: registry::over_http(),
                 memory: sink::memory::MemoryTables::default(),
             },
         }

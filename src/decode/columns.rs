@@ -17,6 +17,7 @@ use arrow::datatypes::{
     Int16Type, Int32Type, Int64Type, Time32MillisecondType, TimeUnit, TimestampMicrosecondType,
     TimestampMillisecondType, TimestampNanosecondType,
 };
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// One column, or one field of a row, or the elements of an array.
@@ -431,6 +432,15 @@ fn timestamps<T: arrow::datatypes::ArrowTimestampType>(
 ) -> Result<ArrayRef> {
     let array = PrimitiveArray::<T>::try_new(handed_out(values).into(), nulls)?;
     Ok(Arc::new(array.with_timezone_opt(zone.clone())))
+}
+
+/// Of the entries of one map, from `first` to `end`, notes those whose key comes again.
+pub fn note_replaced(keys: &Strings, first: usize, end: usize, replaced: &mut Vec<usize>) {
+    if end - first < 2 {
+        return;
+    }
+    let mut last = HashMap::with_capacity(end - first);
+    replaced.extend((first..end).filter_map(|entry| last.insert(keys.get(entry), entry)));
 }
 
 /// Takes the entries of a map out that a later entry with the same key replaced.

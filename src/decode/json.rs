@@ -7,7 +7,7 @@
 //!
 //! Stricter than Flink: nothing may stand behind the document, and half a surrogate pair is no character.
 
-use super::columns::{Column, Row, Strings, Values, offset};
+use super::columns::{Column, Row, Values, note_replaced, offset};
 use super::fault::{Fault, Parsed, shown};
 use super::names::Names;
 use super::number::Number;
@@ -16,7 +16,6 @@ use super::scan::Scan;
 use super::text::{self, TimeStyle, Unfit};
 use super::time::Standard;
 use super::{Format, Value};
-use std::collections::HashMap;
 
 /// What the options of the format say.
 #[derive(Debug, Clone, Copy)]
@@ -391,13 +390,4 @@ fn append_compact(text: &str, out: &mut Vec<u8>) {
         quoted ^= byte == b'"' && !escaped;
         escaped = byte == b'\\' && !escaped;
     }
-}
-
-/// Of the entries of one map, from `first` to `end`, notes those whose key comes again.
-fn note_replaced(keys: &Strings, first: usize, end: usize, replaced: &mut Vec<usize>) {
-    if end - first < 2 {
-        return;
-    }
-    let mut last = HashMap::with_capacity(end - first);
-    replaced.extend((first..end).filter_map(|entry| last.insert(keys.get(entry), entry)));
 }

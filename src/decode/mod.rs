@@ -4,6 +4,7 @@
 //! into one batch. Guarantee: each record is judged alone. A bad one costs only itself and is
 //! reported with its reason; its neighbours are in the batch, in their order.
 
+mod avro;
 mod columns;
 mod csv;
 #[cfg(test)]
@@ -111,6 +112,12 @@ impl Reason {
 
 /// One format: how the bytes of one record become rows.
 trait Format: Send {
+    /// Whether records are text, so that it pays to look at all of them at once.
+    const IS_TEXT: bool = true;
+
+    /// A run of records begins.
+    fn begin(&mut self, _records: &Records) {}
+
     /// Appends the rows of one record to columns that hold `rows` rows, and returns how many they are. After a fault the
     /// caller cuts the columns back.
     fn read(&mut self, value: Value, columns: &mut Row, rows: usize) -> Parsed<usize>;

@@ -1,13 +1,16 @@
 //! From a table's options to its decoder.
 
 use super::Decoder;
+use super::avro::Avro;
 use super::columns::Row;
 use super::csv::Csv;
 use super::json::Json;
 use super::raw::Raw;
 use super::run::{OnError, Run};
 use super::time::Standard;
+use crate::avro::Schema;
 use crate::error::{Error, Result};
+use crate::registry;
 use crate::sql::{self, ColumnKind, Table};
 use arrow::datatypes::{DataType, SchemaRef};
 
@@ -51,11 +54,22 @@ pub fn open(table: &Table, schema: SchemaRef, required: &[bool]) -> Result<Box<d
                 on_error: OnError::Keep,
             })
         }
+        registry::FORMAT => {
+            let own = own_schema(&options)?;
+            let format = Avro::new(schema.fields().clone(), own);
+            Box::new(Run {
+                table,
+                format,
+                schema,
+                columns,
+                on_error: OnError::Keep,
+            })
+        }
         other => {
             let key = options.key;
             return Err(options.error(
                 key,
-                format!("there is no format '{other}' to read; there are json, csv and raw"),
+                format!("there is no format '{other}' to read; there are json, csv, raw and avro-confluent"),
             ));
         }
     })
@@ -153,6 +167,15 @@ fn csv(options: &FormatOptions, schema: &SchemaRef) -> Result<(Csv, OnError)> {
         targets,
     };
     Ok((format, on_error))
+}
+
+/// The schema that the user has given; it was compared with the columns when the job was read.
+fn own_schema(options: &FormatOptions) -> Result<Option<Schema>> {
+    options.only(registry::KNOWN)?;
+    let schema = options.get("schema").map(|text| Schema::parse(text, &[]));
+    schema
+        .transpose()
+        .map_err(|what| options.error("schema", what))
 }
 
 fn raw(options: &FormatOptions) -> Result<Raw> {
@@ -264,7 +287,12 @@ impl<'a> FormatOptions<'a> {
             .entries
             .keys()
             .filter_map(|key| key.strip_prefix(&self.prefix));
-        match names.find(|name| !known.contains(name)) {
+        // What ends in a dot begins many.
+        let knows = |name: &&str| {
+            let covers = |known: &&str| known.ends_with('.') && name.starts_with(*known);
+            known.contains(name) || known.iter().any(covers)
+        };
+        match names.find(|name| !knows(name)) {
             Some(name) => {
                 let what = format!(
                     "is not an option that can be read with; there are {}",

@@ -45,7 +45,11 @@ impl<F: Format> Decoder for Run<F> {
             )));
         }
         // One look at all bytes is much faster than one at each record; it fails only where some record is bad.
-        let all_text = simdutf8::basic::from_utf8(bytes).ok();
+        let all_text = match F::IS_TEXT {
+            true => simdutf8::basic::from_utf8(bytes).ok(),
+            false => None,
+        };
+        self.format.begin(records);
         let mut origin = Vec::with_capacity(records.len());
         let (mut nulls, mut ignored, mut bad) = (0, 0, Vec::new());
         let mut start = 0;

@@ -17,6 +17,7 @@ pub mod dead_letters;
 pub mod memory;
 pub mod merged;
 
+mod avro;
 mod console;
 mod encode;
 mod files;
@@ -49,6 +50,7 @@ pub(crate) use upload::put as upload;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
+use crate::registry::RegistryOpener;
 use arrow::record_batch::RecordBatch;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -160,6 +162,7 @@ pub struct SinkContext {
     pub uploads: Uploads,
     /// What publishers have learnt of the records that sinks may make.
     pub limits: RecordLimits,
+    pub registries: RegistryOpener,
     /// What `memory` tables hold.
     pub memory: memory::MemoryTables,
 }

@@ -102,6 +102,7 @@ impl World {
             clock: Arc::new(self.clock.clone()),
             uploads: Uploads::with_limit(1 << 20),
             limits: super::RecordLimits::default(),
+            registries: crate::registry::none(),
             memory: self.memory.clone(),
         }
     }

@@ -13,6 +13,7 @@ pub mod embedded;
 pub mod filesystem;
 pub mod kafka;
 pub mod memory;
+mod registered;
 mod share;
 #[cfg(test)]
 mod suite;
@@ -23,6 +24,7 @@ pub use share::Share;
 
 use crate::error::{Error, Result};
 use crate::plan::Scan;
+use crate::registry::{self, RegistryOpener, Written};
 use arrow::record_batch::RecordBatch;
 use object_store::ObjectStore;
 use serde::{Deserialize, Serialize};
@@ -91,13 +93,20 @@ pub struct SourceContext {
     /// The tables with `'connector' = 'memory'`, fed by a test.
     pub memory: memory::MemoryTables,
     pub stores: StoreOpener,
+    pub registries: RegistryOpener,
 }
 
 /// Opens the source that a table's options describe. Nothing is asked of a server before the first `discover`.
 pub fn open(scan: &Scan, context: &SourceContext) -> Result<Box<dyn Source>> {
     let table = &scan.table;
     match table.options.get("connector") {
-        Some("kafka") => Ok(Box::new(kafka::KafkaSource::new(scan, context)?)),
+        Some("kafka") => {
+            let source = Box::new(kafka::KafkaSource::new(scan, context)?);
+            match table.options.get("format") {
+                Some(registry::FORMAT) => registered::with_schemas(source, table, context),
+                _ => Ok(source),
+            }
+        }
         Some("filesystem") => Ok(Box::new(filesystem::FilesystemSource::new(scan, context)?)),
         Some("datagen") => Ok(Box::new(datagen::DatagenSource::new(scan, context)?)),
         Some("memory") => Ok(Box::new(context.memory.source(&table.name, context)?)),
@@ -213,6 +222,8 @@ pub struct Records {
     pub appended: Vec<bool>,
     /// Filled only when the table has a `headers` column.
     pub headers: Vec<Vec<(String, Vec<u8>)>>,
+    /// The schemas that the values were written with. Filled only where the table's format has a schema registry.
+    pub schemas: Written,
 }
 
 impl Records {
@@ -235,6 +246,7 @@ impl Records {
             timestamps: Vec::with_capacity(records),
             appended: Vec::new(),
             headers: Vec::new(),
+            schemas: Written::default(),
         }
     }
 

@@ -51,6 +51,7 @@ impl Bench {
                     .map_err(|error| crate::error::Error::job("path").caused_by(error))?;
                 Ok((Arc::new(store), path))
             }),
+            registries: crate::registry::none(),
         }
     }
 

@@ -31,7 +31,7 @@ pub const CONNECTORS: &[Connector] = &[
         name: "kafka",
         reads: true,
         writes: true,
-        formats: &["json", "csv", "raw"],
+        formats: &["json", "csv", "raw", "avro-confluent"],
         needs_format: true,
         options: &[COMMON, SOURCE, kafka::BOTH, kafka::SOURCE, kafka::SINK],
         metadata: &[
@@ -49,7 +49,7 @@ pub const CONNECTORS: &[Connector] = &[
         name: "upsert-kafka",
         reads: false,
         writes: true,
-        formats: &["json", "csv", "raw"],
+        formats: &["json", "csv", "raw", "avro-confluent"],
         needs_format: true,
         options: &[COMMON, kafka::BOTH, kafka::UPSERT],
         metadata: &["timestamp", "headers"],

@@ -4,7 +4,10 @@ use super::connectors::stored_columns;
 use super::options::OptionSpec;
 use super::refusal::{Parsed, Refusal};
 use super::values::Kind;
-use super::{Place, Table};
+use super::{ColumnKind, Place, Table};
+use crate::avro::{self, Schema};
+use crate::registry::{self, RecordPart, Settings};
+use arrow::datatypes::{Field, Fields};
 
 pub struct Format {
     pub name: &'static str,
@@ -34,6 +37,12 @@ pub const FORMATS: &[Format] = &[
         check: Some(check_raw),
     },
     Format {
+        name: registry::FORMAT,
+        reads: true,
+        options: AVRO_CONFLUENT,
+        check: Some(check_avro_confluent),
+    },
+    Format {
         name: "parquet",
         reads: true,
         options: PARQUET,
@@ -44,7 +53,6 @@ pub const FORMATS: &[Format] = &[
 /// Formats of Flink's that may come.
 pub const LATER_FORMATS: &[&str] = &[
     "avro",
-    "avro-confluent",
     "debezium-avro-confluent",
     "orc",
     "protobuf",
@@ -166,6 +174,70 @@ const RAW: &[OptionSpec] = &[
     .default("big-endian"),
 ];
 
+const AVRO_CONFLUENT: &[OptionSpec] = &[
+    OptionSpec::new(
+        "avro-confluent.url",
+        Kind::List(','),
+        "the schema registry; of several the first that answers",
+    )
+    .required(),
+    OptionSpec::new(
+        "avro-confluent.subject",
+        Kind::Text,
+        "the subject that the schema of written records is registered under; without it, the topic's name with -value or -key",
+    ),
+    OptionSpec::new(
+        "avro-confluent.schema",
+        Kind::Text,
+        "the schema in place of the one that is made of the columns; it has to be for them",
+    ),
+    OptionSpec::new(
+        "avro-confluent.auto.register.schemas",
+        Kind::Boolean,
+        "whether a schema is registered that is not there; else that is an error",
+    )
+    .default("true"),
+    OptionSpec::new(
+        "avro-confluent.basic-auth.credentials-source",
+        Kind::OneOf(&["USER_INFO", "URL"]),
+        "where the name and password are: in the option below, or in the URL",
+    ),
+    OptionSpec::new(
+        "avro-confluent.basic-auth.user-info",
+        Kind::Text,
+        "name:password",
+    ),
+    OptionSpec::new(
+        "avro-confluent.bearer-auth.credentials-source",
+        Kind::OneOf(&["STATIC_TOKEN"]),
+        "where the token is: in the option below",
+    ),
+    OptionSpec::new("avro-confluent.bearer-auth.token", Kind::Text, "the token"),
+    OptionSpec::new(
+        "avro-confluent.ssl.truststore.location",
+        Kind::Text,
+        "a PEM file with the certificates to trust in place of the system's",
+    ),
+    OptionSpec::new("avro-confluent.ssl.truststore.password", Kind::AnyText, "")
+        .no_effect("PEM files of certificates have no password"),
+    OptionSpec::new(
+        "avro-confluent.ssl.keystore.location",
+        Kind::Text,
+        "a PEM file with a certificate and its key, for a registry that asks who calls",
+    ),
+    OptionSpec::new("avro-confluent.ssl.keystore.password", Kind::AnyText, "")
+        .no_effect("the key is read without a password"),
+    OptionSpec::new(
+        "avro-confluent.properties.*",
+        Kind::AnyText,
+        "a property of Confluent's client that means something here",
+    ),
+    OptionSpec::not_yet(
+        "avro-confluent.schema-registry.*",
+        "say 'avro-confluent.url', 'avro-confluent.subject' or 'avro-confluent.schema'",
+    ),
+];
+
 const PARQUET: &[OptionSpec] = &[
     OptionSpec::new("parquet.utc-timezone", Kind::Boolean, "").no_effect("the zone is UTC"),
     OptionSpec::new(
@@ -207,4 +279,79 @@ fn check_raw(table: &Table, place: Place) -> Parsed<()> {
         ));
     }
     Ok(())
+}
+
+/// What can be said of a registry without asking it, and whether Avro can hold the columns.
+fn check_avro_confluent(table: &Table, place: Place) -> Parsed<()> {
+    let entries = &table.options.entries;
+    let is_key = entries
+        .get("key.format")
+        .is_some_and(|entry| entry.place == place);
+    let (part, prefix) = match is_key {
+        true => (RecordPart::Key, "key."),
+        false => (RecordPart::Value, ""),
+    };
+    let name = |option: &str| format!("{prefix}{}.{option}", registry::FORMAT);
+    let refuse = |option: &str, what: String| {
+        let key = name(option);
+        let place = entries.get(&key).map_or(place, |entry| entry.place);
+        Refusal::new(place, format!("'{key}': {what}"))
+    };
+    Settings::of(&table.options, prefix, part)
+        .map_err(|wrong| refuse(&wrong.option, wrong.what))?;
+    let fields = fields_of(table, part);
+    match table.options.get(&name("schema")) {
+        None => avro::of_columns(&fields).map(drop).map_err(|what| {
+            let format = registry::FORMAT;
+            Refusal::new(
+                place,
+                format!("the format '{format}' cannot hold the table: {what}"),
+            )
+        }),
+        Some(own) => Schema::parse(own, &[])
+            .and_then(|schema| avro::fits(&schema, &fields))
+            .map_err(|what| {
+                refuse("schema", what).hint("without this option the schema is made of the columns")
+            }),
+    }
+}
+
+/// The columns in this part of a record, under the names that they have there.
+fn fields_of(table: &Table, part: RecordPart) -> Fields {
+    let keys = match table.options.get("connector") {
+        Some("upsert-kafka") => table.primary_key.clone(),
+        _ => table.options.list("key.fields"),
+    };
+    let without_keys = table
+        .options
+        .get("value.fields-include")
+        .is_some_and(|fields| fields.eq_ignore_ascii_case("EXCEPT_KEY"));
+    let prefix = table.options.get("key.fields-prefix").unwrap_or_default();
+    let physical = table
+        .columns
+        .iter()
+        .filter_map(|column| match &column.kind {
+            ColumnKind::Physical {
+                data_type,
+                not_null,
+            } => Some(Field::new(&column.name, data_type.clone(), !not_null)),
+            _ => None,
+        });
+    let physical: Vec<Field> = physical.collect();
+    let plain = |field: &Field| {
+        let name = field.name().strip_prefix(prefix).unwrap_or(field.name());
+        field.clone().with_name(name)
+    };
+    match part {
+        // In the order in which they are named.
+        RecordPart::Key => keys
+            .iter()
+            .filter_map(|key| physical.iter().find(|field| field.name() == key))
+            .map(plain)
+            .collect(),
+        RecordPart::Value => physical
+            .into_iter()
+            .filter(|field| !(without_keys && keys.contains(field.name())))
+            .collect(),
+    }
 }

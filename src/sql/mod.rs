@@ -58,7 +58,7 @@ pub struct Setting {
 }
 
 /// `CREATE TABLE`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Table {
     pub name: String,
     pub columns: Vec<Column>,
@@ -112,7 +112,7 @@ impl Table {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Column {
     pub name: String,
     pub kind: ColumnKind,
@@ -120,7 +120,7 @@ pub struct Column {
     pub place: Place,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 #[expect(clippy::large_enum_variant, reason = "a job has a few dozen of them")]
 pub enum ColumnKind {
     /// Read from, or written to, the format.
@@ -136,7 +136,7 @@ pub enum ColumnKind {
 }
 
 /// `WATERMARK FOR column AS expression`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct WatermarkClause {
     pub column: String,
     pub expr: ast::Expr,

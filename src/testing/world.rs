@@ -8,7 +8,8 @@ use crate::cli::{DEAD_LETTERS, Job};
 use crate::clock::{Clock, ManualClock};
 use crate::epoch::{self, Claim, Coordinator, EpochStore, Mode, NoHook, Owner};
 use crate::error::{Error, Result};
-use crate::plan::Scan;
+use crate::plan::{Graph, Op, Scan};
+use crate::registry;
 use crate::runtime::{Connections, Engine, Parts, ask_sources, millis};
 use crate::sink::{self, Publisher, Sink, SinkContext, TableSpec, Uploads};
 use crate::source::{self, Source, SourceContext, Waker};
@@ -96,9 +97,27 @@ fn in_memory(table: &TableSpec) -> TableSpec {
     }
 }
 
+/// A case writes records as text: those that would need a schema registry are JSON there.
+fn without_registries(graph: &Graph) -> Arc<Graph> {
+    let mut graph = graph.clone();
+    for node in &mut graph.nodes {
+        if let Op::Scan(scan) = &mut node.op
+            && scan.table.options.get("format") == Some(registry::FORMAT)
+            && let Some(format) = Arc::make_mut(&mut scan.table)
+                .options
+                .entries
+                .get_mut("format")
+        {
+            format.value = "json".to_string();
+        }
+    }
+    Arc::new(graph)
+}
+
 impl World {
     /// A world for a job, with the partitions that its tables have.
-    pub fn new(job: Job, partitions: &[(String, i32)]) -> Result<World> {
+    pub fn new(mut job: Job, partitions: &[(String, i32)]) -> Result<World> {
+        job.graph = without_registries(&job.graph);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -116,6 +135,7 @@ impl World {
             clock: Arc::clone(&shared),
             memory: source::memory::MemoryTables::default(),
             stores: Arc::clone(&stores),
+            registries: registry::none(),
         };
         let sinks = SinkContext {
             job: job.settings.name.clone(),
@@ -127,10 +147,11 @@ impl World {
             clock: shared,
             uploads: Uploads::with_limit(MEMORY),
             limits: sink::RecordLimits::default(),
+            registries: registry::none(),
             memory: sink::memory::MemoryTables::default(),
         };
         let read = job.graph.nodes.iter().filter_map(|node| match &node.op {
-            crate::plan::Op::Scan(scan) => Some(scan.table.name.clone()),
+            Op::Scan(scan) => Some(scan.table.name.clone()),
             _ => None,
         });
         for table in read {

@@ -8,10 +8,13 @@
 //! Guarantee: a reader of committed transactions sees each row once. With `at-least-once` there are no transactions, and rows
 //! can come again after a crash or an outage.
 
+#[cfg(test)]
+mod avro_tests;
 mod fault;
 mod line;
 mod options;
 mod records;
+mod schemas;
 mod tail;
 mod target;
 #[cfg(test)]

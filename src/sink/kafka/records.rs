@@ -3,7 +3,10 @@
 //! What is stored with an epoch are the records themselves, so that one that no broker would take is found while its row can still
 //! become a dead letter.
 
+use super::schemas::Named;
 use crate::error::{Error, Result};
+use crate::registry::{self, RecordPart, Settings};
+use crate::sink::avro::AvroFormat;
 use crate::sink::options::TableSpec;
 use crate::sink::rows::{Shaped, changes};
 use crate::sink::text::TextFormat;
@@ -20,8 +23,8 @@ use std::sync::Arc;
 const OVERHEAD: usize = 128;
 
 /// The columns of stored records.
-const KEY: &str = "key";
-const VALUE: &str = "value";
+pub const KEY: &str = "key";
+pub const VALUE: &str = "value";
 const TIME: &str = "timestamp";
 const HEADERS: &str = "headers";
 
@@ -52,6 +55,8 @@ struct Part {
 enum RowFormat {
     Text(TextFormat),
     Raw(RawFormat),
+    /// With the name of its schema.
+    Avro(AvroFormat, Named),
 }
 
 /// Rows that became records, with the bytes of each.
@@ -83,17 +88,21 @@ impl Encoder {
         let prefix = table.get(KEY_PREFIX).unwrap_or_default();
         let key = match keys.is_empty() {
             true => None,
-            false => Some(Part::of(&of_key(table), KEY_FORMAT, keys, prefix)?),
+            false => Some(Part::of(&of_key(table), RecordPart::Key, keys, prefix)?),
         };
-        let value = Part::of(table, FORMAT, values, "")?;
+        let value = Part::of(table, RecordPart::Value, values, "")?;
         let (time, headers) = (
             metadata(table, TIME, is_time)?,
             metadata(table, HEADERS, is_headers)?,
         );
-        let mut stored = vec![
-            Field::new(KEY, DataType::Binary, true),
-            Field::new(VALUE, DataType::Binary, true),
-        ];
+        let bytes = |name: &str, part: Option<&Part>| {
+            let field = Field::new(name, DataType::Binary, true);
+            match part.and_then(Part::schema_name) {
+                Some((named, _)) => field.with_metadata(named.metadata()),
+                None => field,
+            }
+        };
+        let mut stored = vec![bytes(KEY, key.as_ref()), bytes(VALUE, Some(&value))];
         if time.is_some() {
             stored.push(Field::new(TIME, DataType::Int64, true));
         }
@@ -109,6 +118,15 @@ impl Encoder {
             headers,
             stored: Arc::new(Schema::new(stored)),
         })
+    }
+
+    /// The schema that this part of the records is written with, and who has to know it.
+    pub fn schema_of(&self, part: RecordPart) -> Option<(&Named, &Settings)> {
+        let part = match part {
+            RecordPart::Key => self.key.as_ref(),
+            RecordPart::Value => Some(&self.value),
+        };
+        part.and_then(Part::schema_name)
     }
 
     /// The records of rows. `most_bytes` is what a record may have; `where_to` is named to who asks why it was refused.
@@ -276,7 +294,11 @@ fn headers_bytes(headers: &MapArray, row: usize) -> usize {
 }
 
 impl Part {
-    fn of(table: &TableSpec, format: &str, columns: Vec<usize>, prefix: &str) -> Result<Part> {
+    fn of(table: &TableSpec, part: RecordPart, columns: Vec<usize>, prefix: &str) -> Result<Part> {
+        let format = match part {
+            RecordPart::Key => KEY_FORMAT,
+            RecordPart::Value => FORMAT,
+        };
         let fields = columns.iter().map(|&column| {
             let field = table.schema.field(column).clone();
             let name = field.name().strip_prefix(prefix).unwrap_or(field.name());
@@ -289,8 +311,18 @@ impl Part {
                 "json" => RowFormat::Text(TextFormat::json(table, &columns)?),
                 "csv" => RowFormat::Text(TextFormat::csv(table, &columns)?),
                 "raw" => RowFormat::Raw(RawFormat::of(table, &columns)?),
+                registry::FORMAT => {
+                    let avro = AvroFormat::of(table, &schema, part)?;
+                    let named = Named {
+                        subject: avro.subject(table.required("topic")?.trim(), part),
+                        schema: avro.text.clone(),
+                    };
+                    RowFormat::Avro(avro, named)
+                }
                 other => {
-                    let why = format!("'{other}' cannot be written; json, csv and raw can");
+                    let why = format!(
+                        "'{other}' cannot be written; json, csv, raw and avro-confluent can"
+                    );
                     return Err(table.refuse(format, why));
                 }
             },
@@ -307,6 +339,14 @@ impl Part {
         match &self.format {
             RowFormat::Text(text) => text.rows(&rows),
             RowFormat::Raw(raw) => raw.rows(rows.column(0)),
+            RowFormat::Avro(avro, _) => avro.rows(&rows),
+        }
+    }
+
+    fn schema_name(&self) -> Option<(&Named, &Settings)> {
+        match &self.format {
+            RowFormat::Avro(avro, named) => Some((named, &avro.settings)),
+            _ => None,
         }
     }
 }
@@ -332,6 +372,10 @@ fn refuse_unknown(table: &TableSpec) -> Result<()> {
         known.push((*key).to_string());
         known.push(format!("key.{key}"));
     }
+    for key in AvroFormat::keys() {
+        known.push(format!("key.{key}"));
+        known.push(key);
+    }
     let known: Vec<&str> = known.iter().map(String::as_str).collect();
     table.only(
         &known,
@@ -352,6 +396,8 @@ fn refuse_unknown(table: &TableSpec) -> Result<()> {
             "key.json.decode.",
             "key.csv.ignore-parse-errors",
             "key.csv.allow-comments",
+            "avro-confluent.properties.",
+            "key.avro-confluent.properties.",
         ],
     )
 }
@@ -359,7 +405,7 @@ fn refuse_unknown(table: &TableSpec) -> Result<()> {
 /// The table as the format of its key sees it: `key.json.x` is `json.x` there.
 fn of_key(table: &TableSpec) -> TableSpec {
     let mut key = table.clone();
-    let formats = ["json.", "csv.", "raw."];
+    let formats = ["json.", "csv.", "raw.", "avro-confluent."];
     let entries = std::mem::take(&mut key.options.entries);
     let of_value = |name: &str| formats.iter().any(|format| name.starts_with(format));
     for (name, entry) in entries {

@@ -1,15 +1,16 @@
 //! A Kafka topic as the target of epochs.
 
-use super::super::rows::{Mark, Shaped, Shares, Target};
+use super::super::rows::{Mark, Shaped, Share, Shares, Target};
 use super::fault::on_a_thread;
 use super::line::Line;
 use super::options::Settings;
 use super::records::Encoder;
+use super::schemas::Schemas;
 use super::tail;
 use crate::error::{Error, Kind, Result};
 use crate::sink::{RecordLimits, SinkContext, TableSpec};
 use arrow::array::{Int8Array, RecordBatch};
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, try_join_all};
 use futures::{FutureExt, StreamExt};
 use std::sync::Arc;
 use tokio::runtime::Handle;
@@ -18,6 +19,7 @@ use tokio::sync::Mutex;
 pub struct KafkaTarget {
     settings: Arc<Settings>,
     encoder: Encoder,
+    schemas: Schemas,
     limits: RecordLimits,
     state: Mutex<State>,
 }
@@ -32,9 +34,11 @@ struct State {
 
 impl KafkaTarget {
     pub fn of(table: &TableSpec, context: &SinkContext) -> Result<KafkaTarget> {
+        let encoder = Encoder::of(table)?;
         Ok(KafkaTarget {
             settings: Arc::new(Settings::of(table, &context.job)?),
-            encoder: Encoder::of(table)?,
+            schemas: Schemas::of(&table.name, &encoder, context)?,
+            encoder,
             limits: context.limits.clone(),
             state: Mutex::default(),
         })
@@ -44,7 +48,11 @@ impl KafkaTarget {
         let begun = Arc::clone(line);
         on_a_thread(move || begun.begin()).await?;
         while let Some(share) = rows.next().await {
-            let (share, line, mark) = (share?, Arc::clone(line), mark.clone());
+            let Share { lane, rows } = share?;
+            let stamped = rows.into_iter().map(|batch| self.schemas.stamp(batch));
+            let rows = try_join_all(stamped).await?;
+            let share = Share { lane, rows };
+            let (line, mark) = (Arc::clone(line), mark.clone());
             on_a_thread(move || line.send(&share, &mark)).await?;
         }
         let (line, mark) = (Arc::clone(line), mark.clone());
@@ -76,6 +84,7 @@ impl Target for KafkaTarget {
             if state.line.is_some() {
                 return Ok(());
             }
+            self.schemas.announce().await?;
             let settings = Arc::clone(&self.settings);
             let runtime = Handle::current();
             let opened = on_a_thread(move || Line::open(settings, &runtime)).await?;

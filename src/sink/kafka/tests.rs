@@ -475,7 +475,7 @@ fn options_are_judged_before_anything_runs() {
             "transactional-id-prefix",
         ),
         ("properties.nonsense", "x", "'properties.nonsense'"),
-        ("format", "avro", "json, csv and raw"),
+        ("format", "avro", "json, csv, raw and avro-confluent"),
     ] {
         let world = world("127.0.0.1:1", "t", &[(key, value)]);
         let error = super::super::check(&world.table).unwrap_err();

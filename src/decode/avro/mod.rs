@@ -1,0 +1,90 @@
+//! Flink's `avro-confluent` format: Avro behind the id of the schema that it was written with.
+//!
+//! The schemas come with the records (`source/registered.rs` has waited for them), so nothing is asked of a server here. For each schema it
+//! is worked out once how its values become those of the columns (`plan`), and each record is read by that, straight into the
+//! columns (`read`).
+
+mod plan;
+mod read;
+
+use super::columns::Row;
+use super::fault::{Fault, Parsed};
+use super::{Format, Value};
+use crate::avro::{self, Schema};
+use crate::registry::Written;
+use crate::source::Records;
+use arrow::datatypes::Fields;
+use plan::RowPlan;
+use read::Reader;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+pub struct Avro {
+    /// The columns that are decoded.
+    fields: Fields,
+    /// The schema that the user has given for the table: it knows defaults and other names.
+    own: Option<Arc<Schema>>,
+    /// The schemas of this run of records.
+    written: Written,
+    /// What was worked out, by the schema's id. A schema never changes.
+    plans: HashMap<u32, Known, ahash::RandomState>,
+}
+
+struct Known {
+    schema: Arc<Schema>,
+    plan: RowPlan,
+}
+
+impl Avro {
+    pub fn new(fields: Fields, own: Option<Schema>) -> Avro {
+        Avro {
+            fields,
+            own: own.map(Arc::new),
+            written: Written::default(),
+            plans: HashMap::default(),
+        }
+    }
+
+    fn learn(&mut self, id: u32) -> Parsed {
+        let what = match self.written.get(&id) {
+            Some(Ok(schema)) => match RowPlan::of(schema, &self.fields, self.own.as_ref()) {
+                Ok(plan) => {
+                    let schema = Arc::clone(schema);
+                    self.plans.insert(id, Known { schema, plan });
+                    return Ok(());
+                }
+                Err(what) => what,
+            },
+            Some(Err(what)) => what.clone(),
+            None => "nobody has asked for it".to_string(),
+        };
+        Err(Fault::syntax(
+            avro::ID_AT,
+            format!("schema {id} cannot be used: {what}"),
+        ))
+    }
+}
+
+impl Format for Avro {
+    const IS_TEXT: bool = false;
+
+    fn begin(&mut self, records: &Records) {
+        self.written = Arc::clone(&records.schemas);
+    }
+
+    fn read(&mut self, value: Value, columns: &mut Row, _rows: usize) -> Parsed<usize> {
+        let (id, _) = avro::parts(value.bytes).map_err(|what| Fault::syntax(0, what))?;
+        if !self.plans.contains_key(&id) {
+            self.learn(id)?;
+        }
+        if let Some(known) = self.plans.get(&id) {
+            let mut reader = Reader::behind_head(value.bytes, &known.schema)?;
+            reader.row(&known.plan, columns)?;
+            reader.end()?;
+        }
+        Ok(1)
+    }
+}
+
+#[cfg(test)]
+mod tests;
