@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::operator::hidden;
 use crate::operator::watermark::{SplitWatermark, WatermarkStage};
 use crate::plan::{Metadata, MetadataKey, Node, Scan};
+use crate::source::filesystem::Shape;
 use crate::source::{Columns, FileFacts, Records};
 use arrow::array::{
     ArrayRef, BinaryBuilder, Int32Array, Int64Array, MapBuilder, MapFieldNames, StringArray,
@@ -26,6 +27,8 @@ pub struct LaneScan {
     table: String,
     /// None where the reader gives columns.
     decoder: Option<Box<dyn Decoder>>,
+    /// Where some of the decoded columns are in no record, but in the path of its file.
+    in_path: Option<Shape>,
     metadata: Vec<(MetadataKey, Field)>,
     /// Decoded columns, then metadata columns.
     base: SchemaRef,
@@ -62,13 +65,28 @@ impl LaneScan {
         let options = &scan.table.options;
         let columnar =
             options.get("connector") == Some("datagen") || options.get("format") == Some("parquet");
-        let decoder = match columnar {
+        let in_path = match columnar || options.get("connector") != Some("filesystem") {
             true => None,
-            false => Some(decode::open(
+            false => {
+                let shape = Shape::of(scan);
+                let mut fields = scan.decoded.fields().iter();
+                let some = fields.any(|field| shape.is_in_path(field.name()));
+                some.then_some(shape)
+            }
+        };
+        let decoder = match (columnar, &in_path) {
+            (true, _) => None,
+            (false, None) => Some(decode::open(
                 &scan.table,
                 Arc::clone(&scan.decoded),
                 &scan.required,
             )?),
+            (false, Some(shape)) => {
+                let in_record = |at: &usize| !shape.is_in_path(scan.decoded.field(*at).name());
+                let columns = (0..scan.required.len()).filter(in_record);
+                let required: Vec<bool> = columns.map(|at| scan.required[at]).collect();
+                Some(decode::open(&scan.table, shape.in_files(), &required)?)
+            }
         };
         let max_future_ms = match scan.table.options.duration("tributary.max-future") {
             Some(own) => millis(own),
@@ -84,6 +102,7 @@ impl LaneScan {
         Ok(LaneScan {
             table: scan.table.name.clone(),
             decoder,
+            in_path,
             base: Arc::new(Schema::new(base.collect::<Vec<_>>())),
             metadata,
             exprs: scan.exprs.clone(),
@@ -143,8 +162,16 @@ impl LaneScan {
                 bad.record as usize,
             );
         }
+        let batch = match &self.in_path {
+            Some(shape) => {
+                let path = &split.split.topic;
+                let complete = shape.complete(&decoded.batch, path);
+                complete.map_err(|error| error.at(place()))?
+            }
+            None => decoded.batch,
+        };
         let rows = Rows {
-            batch: decoded.batch,
+            batch,
             origin: decoded.origin,
             records: Some(records),
             first_offset: 0,

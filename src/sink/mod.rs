@@ -36,6 +36,7 @@ mod suite;
 #[cfg(test)]
 mod testing;
 mod text;
+mod text_files;
 mod upload;
 
 pub(crate) use encode::Format;
