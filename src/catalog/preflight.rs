@@ -416,15 +416,17 @@ fn checkpoints(job: Job<'_>, registered: &[Registered], found: &mut Findings) {
     if let Some((spec, _)) = with_folders(job).find(|(spec, _)| in_cloud(spec))
         && !is_cloud(dir)
     {
-        let there = if is_on_s3(spec) { "on S3" } else { "in the cloud" };
+        let there = if is_on_s3(spec) {
+            "on S3"
+        } else {
+            "in the cloud"
+        };
         let message = format!(
             "the checkpoints, in {dir}, are on a disk of this machine, and the table '{}' is {there}: with the disk it would be lost what is published already",
             spec.name
         );
         let hint = format!("keep them {there} too, beside the lake");
-        found
-            .warnings
-            .push(Refusal::new(place, message).hint(hint));
+        found.warnings.push(Refusal::new(place, message).hint(hint));
     }
     let crawled = with_folders(job).find_map(|(spec, folder)| {
         let lake = folder.rsplit_once('/').map(|(lake, _)| lake.to_owned())?;

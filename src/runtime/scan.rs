@@ -4,7 +4,7 @@ use super::engine::millis;
 use super::letters::{self, Letters};
 use super::splits::SplitView;
 use crate::decode::dead_letters::rows_as_json;
-use crate::decode::{self, Decoder, Reason};
+use crate::decode::{self, Decoded, Decoder, Reason};
 use crate::epoch::SourceBook;
 use crate::error::{Error, Result};
 use crate::operator::hidden;
@@ -27,8 +27,8 @@ pub struct LaneScan {
     table: String,
     /// None where the reader gives columns.
     decoder: Option<Box<dyn Decoder>>,
-    /// Where some of the decoded columns are in no record, but in the path of its file.
-    in_path: Option<Shape>,
+    /// The same for records of files, where some columns are in the path of the file.
+    in_path: Option<InPath>,
     metadata: Vec<(MetadataKey, Field)>,
     /// Decoded columns, then metadata columns.
     base: SchemaRef,
@@ -38,6 +38,31 @@ pub struct LaneScan {
     output: SchemaRef,
     /// The file that is being read.
     file: Option<FileFacts>,
+}
+
+/// Decodes records of files that lie in folders of partitions. A test gives records that lie nowhere: they hold all columns themselves.
+struct InPath {
+    shape: Shape,
+    decoder: Box<dyn Decoder>,
+}
+
+impl InPath {
+    /// None where no column that is used is in the path.
+    fn of(scan: &Scan) -> Result<Option<InPath>> {
+        let shape = Shape::of(scan);
+        let fields = scan.decoded.fields().iter();
+        let in_path: Vec<bool> = fields.map(|field| shape.is_in_path(field.name())).collect();
+        if !in_path.contains(&true) {
+            return Ok(None);
+        }
+        let required = scan.required.iter().zip(&in_path);
+        let required: Vec<bool> = required
+            .filter(|(_, in_path)| !**in_path)
+            .map(|(required, _)| *required)
+            .collect();
+        let decoder = decode::open(&scan.table, shape.in_files(), &required)?;
+        Ok(Some(InPath { shape, decoder }))
+    }
 }
 
 /// Rows with the records that they came from.
@@ -65,28 +90,17 @@ impl LaneScan {
         let options = &scan.table.options;
         let columnar =
             options.get("connector") == Some("datagen") || options.get("format") == Some("parquet");
-        let in_path = match columnar || options.get("connector") != Some("filesystem") {
+        let decoder = match columnar {
             true => None,
-            false => {
-                let shape = Shape::of(scan);
-                let mut fields = scan.decoded.fields().iter();
-                let some = fields.any(|field| shape.is_in_path(field.name()));
-                some.then_some(shape)
-            }
-        };
-        let decoder = match (columnar, &in_path) {
-            (true, _) => None,
-            (false, None) => Some(decode::open(
+            false => Some(decode::open(
                 &scan.table,
                 Arc::clone(&scan.decoded),
                 &scan.required,
             )?),
-            (false, Some(shape)) => {
-                let in_record = |at: &usize| !shape.is_in_path(scan.decoded.field(*at).name());
-                let columns = (0..scan.required.len()).filter(in_record);
-                let required: Vec<bool> = columns.map(|at| scan.required[at]).collect();
-                Some(decode::open(&scan.table, shape.in_files(), &required)?)
-            }
+        };
+        let in_path = match columnar || options.get("connector") != Some("filesystem") {
+            true => None,
+            false => InPath::of(scan)?,
         };
         let max_future_ms = match scan.table.options.duration("tributary.max-future") {
             Some(own) => millis(own),
@@ -143,10 +157,16 @@ impl LaneScan {
                 self.table, split.split.topic, split.split.partition
             )
         };
-        let decoder = self.decoder.as_mut().ok_or_else(|| {
-            Error::bug(format!("table '{}' has columns, not records", self.table))
-        })?;
-        let decoded = decoder.decode(records).map_err(|error| error.at(place()))?;
+        let in_path = self.in_path.as_mut().filter(|_| self.file.is_some());
+        let decoded = match (in_path, &mut self.decoder) {
+            (Some(InPath { shape, decoder }), _) => decoder.decode(records).and_then(|decoded| {
+                let batch = shape.complete(&decoded.batch, &split.split.topic)?;
+                Ok(Decoded { batch, ..decoded })
+            }),
+            (None, Some(decoder)) => decoder.decode(records),
+            (None, None) => Err(Error::bug("it has columns, not records")),
+        };
+        let decoded = decoded.map_err(|error| error.at(place()))?;
         book.records += records.len() as u64;
         book.null += decoded.nulls;
         book.ignored += decoded.ignored;
@@ -162,16 +182,8 @@ impl LaneScan {
                 bad.record as usize,
             );
         }
-        let batch = match &self.in_path {
-            Some(shape) => {
-                let path = &split.split.topic;
-                let complete = shape.complete(&decoded.batch, path);
-                complete.map_err(|error| error.at(place()))?
-            }
-            None => decoded.batch,
-        };
         let rows = Rows {
-            batch,
+            batch: decoded.batch,
             origin: decoded.origin,
             records: Some(records),
             first_offset: 0,

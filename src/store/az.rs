@@ -142,16 +142,11 @@ fn build(container: &Container, env: &dyn Fn(&str) -> Option<String>) -> Result<
         .with_container_name(name)
         .with_retry(retry())
         .with_client_options(client(plain));
-    let builder = settings
-        .into_iter()
-        .fold(builder, |builder, (key, value)| {
-            builder.with_config(key, value)
-        });
+    let builder = settings.into_iter().fold(builder, |builder, (key, value)| {
+        builder.with_config(key, value)
+    });
     let unusable = |error| {
-        Error::job(format!(
-            "az://{name}: the settings of Azure cannot be used"
-        ))
-        .caused_by(error)
+        Error::job(format!("az://{name}: the settings of Azure cannot be used")).caused_by(error)
     };
     // Built twice: the first one finds out where the credentials come from.
     let found = builder.clone().build().map_err(unusable)?;
@@ -172,7 +167,10 @@ fn connection(text: &str) -> Result<Vec<(AzureConfigKey, String)>, String> {
         })?;
         parts.insert(name.trim().to_ascii_lowercase(), value.trim().to_owned());
     }
-    if parts.get("usedevelopmentstorage").is_some_and(|value| value == "true") {
+    if parts
+        .get("usedevelopmentstorage")
+        .is_some_and(|value| value == "true")
+    {
         return Ok(vec![(AzureConfigKey::UseEmulator, "true".into())]);
     }
     let account = parts
@@ -188,7 +186,10 @@ fn connection(text: &str) -> Result<Vec<(AzureConfigKey, String)>, String> {
     let settings = [
         (AzureConfigKey::AccountName, Some(account)),
         (AzureConfigKey::AccessKey, parts.remove("accountkey")),
-        (AzureConfigKey::SasKey, parts.remove("sharedaccesssignature")),
+        (
+            AzureConfigKey::SasKey,
+            parts.remove("sharedaccesssignature"),
+        ),
         (
             AzureConfigKey::Endpoint,
             endpoint.map(|url| url.trim_end_matches('/').to_owned()),
@@ -236,7 +237,10 @@ fn advice(container: &str, error: &StoreError) -> String {
 pub(super) fn test_container(name: &str) -> Arc<dyn ObjectStore> {
     let container = Container::of("", name).expect("a container");
     let store = build(&container, &|name| std::env::var(name).ok());
-    AZURE.bucket(name, store.expect("the environment of the tests names a server"))
+    AZURE.bucket(
+        name,
+        store.expect("the environment of the tests names a server"),
+    )
 }
 
 #[cfg(test)]
@@ -298,9 +302,17 @@ mod tests {
         for (authority, keys, says) in [
             ("lake", vec![], "set AZURE_STORAGE_ACCOUNT_NAME"),
             ("lake@acme.example.org", vec![], "write abfss://container@"),
-            ("@acme.dfs.core.windows.net", vec![], "write abfss://container@"),
+            (
+                "@acme.dfs.core.windows.net",
+                vec![],
+                "write abfss://container@",
+            ),
             ("lake", vec![(CONNECTION, "c2VjcmV0")], "Name=value"),
-            ("lake", vec![(CONNECTION, "AccountKey=c2VjcmV0")], "needs AccountName"),
+            (
+                "lake",
+                vec![(CONNECTION, "AccountKey=c2VjcmV0")],
+                "needs AccountName",
+            ),
             (
                 "lake@acme.dfs.core.windows.net",
                 vec![(CONNECTION, "AccountName=other;AccountKey=c2VjcmV0")],

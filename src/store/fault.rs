@@ -222,13 +222,12 @@ mod tests {
                 Fault::Transient,
             ),
             (
-                generic("Server returned non-2xx status code: 404 Not Found: <Code>NoSuchUpload</Code>"),
+                generic(
+                    "Server returned non-2xx status code: 404 Not Found: <Code>NoSuchUpload</Code>",
+                ),
                 Fault::Answer,
             ),
-            (
-                missing("<Code>ContainerNotFound</Code>"),
-                Fault::Permanent,
-            ),
+            (missing("<Code>ContainerNotFound</Code>"), Fault::Permanent),
             (missing("<Code>NoSuchKey</Code>"), Fault::Answer),
             (missing("<Code>NoSuchBucket</Code>"), Fault::Permanent),
             (
@@ -267,7 +266,8 @@ mod tests {
 
     #[test]
     fn signatures_are_not_shown() {
-        let text = "POST https://acme.blob.core.windows.net/c?sv=1&sig=abc%2F&se=2 in 1ms, and sig=def";
+        let text =
+            "POST https://acme.blob.core.windows.net/c?sv=1&sig=abc%2F&se=2 in 1ms, and sig=def";
         let error = without_signature(generic(text)).to_string();
         assert!(!error.contains("abc") && !error.contains("def"), "{error}");
         assert!(

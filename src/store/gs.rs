@@ -74,12 +74,12 @@ fn build(bucket: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<GoogleClo
             .with_credentials(Arc::new(StaticCredentialProvider::new(nobody)));
         return builder.build().map_err(unusable);
     }
-    let builder = CREDENTIALS.iter().fold(builder, |builder, (name, key)| {
-        match env(name) {
+    let builder = CREDENTIALS
+        .iter()
+        .fold(builder, |builder, (name, key)| match env(name) {
             Some(value) => builder.with_config(*key, value),
             None => builder,
-        }
-    });
+        });
     // Built twice: the first one finds out where the credentials come from.
     let found = builder.clone().build().map_err(unusable)?;
     let credentials = LastResort::of(found.credentials(), METADATA);

@@ -484,13 +484,15 @@ impl<S: ObjectStore + MultipartStore> MultipartUpload for Upload<S> {
         };
         match self.store.until_done(0, attempt).await {
             // An upload that is gone was completed by an attempt whose answer was lost.
-            Err(gone) if fault::is_finished_upload(&gone) => match self.store.head(&self.location).await {
-                Ok(meta) => Ok(PutResult {
-                    e_tag: meta.e_tag,
-                    version: meta.version,
-                }),
-                Err(_) => Err(gone),
-            },
+            Err(gone) if fault::is_finished_upload(&gone) => {
+                match self.store.head(&self.location).await {
+                    Ok(meta) => Ok(PutResult {
+                        e_tag: meta.e_tag,
+                        version: meta.version,
+                    }),
+                    Err(_) => Err(gone),
+                }
+            }
             completed => completed,
         }
     }

@@ -20,10 +20,13 @@ pub(super) static S3: Cloud = Cloud {
 /// The bucket as a store; what is written there is encrypted in one way.
 pub(super) fn bucket(name: &str, encryption: &Encryption) -> Result<Arc<dyn ObjectStore>> {
     static BUCKETS: Buckets<(String, Encryption)> = Buckets::new();
-    BUCKETS.open((name.to_owned(), encryption.clone()), |(name, encryption)| {
-        let env = |name: &str| std::env::var(name).ok();
-        Ok(S3.bucket(name, build(name, encryption, &env, aws::region)?))
-    })
+    BUCKETS.open(
+        (name.to_owned(), encryption.clone()),
+        |(name, encryption)| {
+            let env = |name: &str| std::env::var(name).ok();
+            Ok(S3.bucket(name, build(name, encryption, &env, aws::region)?))
+        },
+    )
 }
 
 fn build(
@@ -103,7 +106,6 @@ fn advice(bucket: &str, error: &StoreError) -> String {
     }
 }
 
-
 /// The bucket on the server that the tests are given; a store of its own for each test, because connections end with a test's runtime.
 #[cfg(test)]
 pub(super) fn test_bucket(name: &str) -> Arc<dyn ObjectStore> {
@@ -113,7 +115,10 @@ pub(super) fn test_bucket(name: &str) -> Arc<dyn ObjectStore> {
     };
     let encryption = Encryption::default();
     let store = build(name, &encryption, &env, || None);
-    S3.bucket(name, store.expect("the environment of the tests names a server"))
+    S3.bucket(
+        name,
+        store.expect("the environment of the tests names a server"),
+    )
 }
 
 #[cfg(test)]

@@ -275,7 +275,8 @@ mod tests {
                 offset: 0,
                 finished: false,
             };
-            let opener: Opener = Box::new(move |skip, place| Ok(Box::new(Ten::open(&count, skip, place))));
+            let opener: Opener =
+                Box::new(move |skip, place| Ok(Box::new(Ten::open(&count, skip, place))));
             PatientReader::new(&turns, cost, facts, start, opener)
         });
         let readers = readers.collect();
@@ -286,12 +287,17 @@ mod tests {
     fn read(readers: &mut [PatientReader], asks: impl Fn(&[i64], usize) -> bool) -> Vec<Vec<i64>> {
         let mut read = vec![Vec::new(); readers.len()];
         for _ in 0..100_000 {
-            let at: Vec<i64> = readers.iter().map(|reader| reader.position().offset).collect();
+            let at: Vec<i64> = readers
+                .iter()
+                .map(|reader| reader.position().offset)
+                .collect();
             if readers.iter().all(|reader| reader.position().finished) {
                 return read;
             }
             for (file, reader) in readers.iter_mut().enumerate() {
-                if asks(&at, file) && let Poll::Records(records) = reader.poll(1).unwrap() {
+                if asks(&at, file)
+                    && let Poll::Records(records) = reader.poll(1).unwrap()
+                {
                     read[file].extend(records.offsets);
                 }
             }

@@ -59,7 +59,9 @@ impl Unpacker {
         Ok(Unpacker {
             state: match packing {
                 Packing::None => State::None,
-                Packing::Gzip => State::Gzip(Box::new(flate2::write::MultiGzDecoder::new(Vec::new()))),
+                Packing::Gzip => {
+                    State::Gzip(Box::new(flate2::write::MultiGzDecoder::new(Vec::new())))
+                }
                 Packing::Zstd => State::Zstd(zstd::stream::raw::Decoder::new()?, false),
                 Packing::Deflate => State::Deflate(Box::new(Decompress::new(true)), false),
             },
@@ -140,7 +142,9 @@ impl Unpacker {
     pub fn end(&mut self) -> io::Result<()> {
         match &mut self.state {
             State::None | State::Zstd(_, true) | State::Deflate(_, true) => Ok(()),
-            State::Zstd(_, false) | State::Deflate(_, false) => Err(ErrorKind::UnexpectedEof.into()),
+            State::Zstd(_, false) | State::Deflate(_, false) => {
+                Err(ErrorKind::UnexpectedEof.into())
+            }
             State::Gzip(decoder) => {
                 decoder.try_finish()?;
                 self.unpacked.append(decoder.get_mut());
@@ -212,7 +216,10 @@ mod tests {
             (Packing::Deflate, deflate(text)),
         ] {
             for left in [0, 1, file.len() / 2, file.len() - 1] {
-                assert!(unpacked(packing, &file[..left], 100).is_err(), "{packing:?}, {left} bytes");
+                assert!(
+                    unpacked(packing, &file[..left], 100).is_err(),
+                    "{packing:?}, {left} bytes"
+                );
             }
             let mut garbage = file.clone();
             garbage.extend_from_slice(b"garbage behind it");
