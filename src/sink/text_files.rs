@@ -3,7 +3,7 @@
 use super::encode::{Encoder, Format, Pieces};
 use super::options::TableSpec;
 use super::text::TextFormat;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sql::connectors::filesystem::{CSV_HEADER, TEXT_COMPRESSION};
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
@@ -54,7 +54,7 @@ impl Format for TextFiles {
         Ok(Box::new(TextEncoder {
             format: self.format.clone(),
             owes_header: self.header,
-            packed: Packed::new(self.compression)?,
+            packed: Packed::new(self.compression).map_err(not_packed)?,
         }))
     }
 
@@ -98,8 +98,13 @@ impl Encoder for TextEncoder {
     }
 
     fn finish(self: Box<Self>) -> Result<Vec<Bytes>> {
-        Ok(self.packed.finish()?.finish())
+        Ok(self.packed.finish().map_err(not_packed)?.finish())
     }
+}
+
+/// Memory takes all bytes, so nothing can be in the way.
+fn not_packed(error: io::Error) -> Error {
+    Error::bug("text could not be packed").caused_by(error)
 }
 
 /// A growing file, packed while it grows.

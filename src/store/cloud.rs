@@ -37,7 +37,7 @@ impl Cloud {
 pub(super) fn said<'a>(
     env: &'a dyn Fn(&str) -> Option<String>,
 ) -> impl Fn(&str) -> Option<String> + 'a {
-    |name| env(name).filter(|value| !value.is_empty())
+    move |name: &str| env(name).filter(|value| !value.is_empty())
 }
 
 /// Only a stumble is repeated down here, in about a second: an outage is for [`Retrying`], which also keeps the time.

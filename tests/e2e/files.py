@@ -25,21 +25,23 @@ from harness import Stage, until
 COLUMNS = "id BIGINT, entry STRING, note STRING"
 PIECES = ['plain', 'a, comma', 'say "hi"', 'two\nlines', 'three\r\n\r\nlines', '"quoted"', '', ' blanks ', '# no comment', "naïve 🚑", ';|\t', '""', '\\n']
 
+# The folders that JSON lies in, which are a column of its.
+PARTS = (COLUMNS + ", part INT", "PARTITIONED BY (part)")
 SETTINGS = """SET 'execution.checkpointing.dir' = '${CHECKPOINTS}';
 SET 'execution.checkpointing.interval' = '300 ms';
 """
 
 
-def table(name, path, options, columns=COLUMNS):
-    return f"CREATE TABLE {name} ({columns}) WITH ('connector' = 'filesystem', 'path' = '{path}', {options});\n"
+def table(name, path, options, columns=COLUMNS, more=""):
+    return f"CREATE TABLE {name} ({columns}) {more} WITH ('connector' = 'filesystem', 'path' = '{path}', {options});\n"
 
 
 OUT = SETTINGS + table("entries", "${IN}", "'format' = 'csv', 'tributary.csv.header' = 'true'") \
-    + table("as_json", "${LAKE}/as_json", "'format' = 'json', 'tributary.text.compression' = 'zstd', 'sink.rolling-policy.file-size' = '4 MB'") \
+    + table("as_json", "${LAKE}/as_json", "'format' = 'json', 'tributary.text.compression' = 'zstd', 'sink.rolling-policy.file-size' = '4 MB'", *PARTS) \
     + table("as_csv", "${LAKE}/as_csv", "'format' = 'csv', 'tributary.text.compression' = 'gzip', 'tributary.csv.header' = 'true'") \
     + table("as_parquet", "${LAKE}/as_parquet", "'format' = 'parquet'") + """
 EXECUTE STATEMENT SET BEGIN
-INSERT INTO as_json SELECT * FROM entries;
+INSERT INTO as_json SELECT id, entry, note, CAST(MOD(id, 3) AS INT) FROM entries;
 INSERT INTO as_csv SELECT * FROM entries;
 INSERT INTO as_parquet SELECT * FROM entries;
 END;
@@ -50,7 +52,8 @@ KINDS = {
     "as_parquet": "'format' = 'parquet'",
 }
 BACK = SETTINGS + "".join(
-    table(kind, f"${{LAKE}}/{kind}", options) + table(f"back_{kind}", f"${{LAKE}}-back/{kind}", "'format' = 'json'")
+    table(kind, f"${{LAKE}}/{kind}", options, *(PARTS if kind == "as_json" else ()))
+    + table(f"back_{kind}", f"${{LAKE}}-back/{kind}", "'format' = 'json'", *(PARTS[:1] if kind == "as_json" else ()))
     for kind, options in KINDS.items()) + "EXECUTE STATEMENT SET BEGIN\n" + "".join(
     f"INSERT INTO back_{kind} SELECT * FROM {kind};\n" for kind in KINDS) + "END;\n"
 
@@ -100,7 +103,9 @@ def json_rows(folder):
     found = Counter()
     for path in folder.rglob("*.json*"):
         stream = pa.input_stream(str(path), compression="zstd" if path.suffix == ".zst" else None)
-        found.update((row["id"], row["entry"], row["note"]) for row in map(json.loads, stream.read().splitlines()))
+        rows = [json.loads(line) for line in stream.read().splitlines()]
+        found.update((row["id"], row["entry"], row["note"]) for row in rows)
+        assert all(row["part"] == row["id"] % 3 for row in rows if "part" in row), "a row has another partition than its file lay in"
     return found
 
 

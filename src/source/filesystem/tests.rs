@@ -2,7 +2,7 @@ use super::super::suite::{self, Bench};
 use super::*;
 use crate::decode::Reason;
 use arrow::array::{AsArray, Int32Array, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
