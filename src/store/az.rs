@@ -14,6 +14,8 @@ use std::sync::Arc;
 pub(super) static AZURE: Cloud = Cloud {
     name: "Azure",
     scheme: "az",
+    // Not every account knows how; some answer with nothing, and under a hierarchical namespace the order is another.
+    lists_behind: false,
     advice,
 };
 

@@ -18,6 +18,8 @@ pub struct Cloud {
     pub name: &'static str,
     /// What its addresses begin with.
     pub scheme: &'static str,
+    /// Whether a list can begin behind a name, in the order of the names.
+    pub lists_behind: bool,
     /// What to do about a refusal, given the bucket that it is about.
     pub advice: fn(&str, &StoreError) -> String,
 }

@@ -16,6 +16,7 @@ use std::sync::Arc;
 pub(super) static GOOGLE: Cloud = Cloud {
     name: "Google Cloud Storage",
     scheme: "gs",
+    lists_behind: true,
     advice,
 };
 

@@ -16,7 +16,7 @@ use object_store::{
     MultipartId, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -33,7 +33,7 @@ const DELETE_AT_ONCE: usize = 1000;
 /// Says what a user should know about an outage.
 pub type Voice = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// Repeats the calls of a store until they are answered. The store must list in the order of the paths, as all clouds do.
+/// Repeats the calls of a store until they are answered.
 pub struct Retrying<S> {
     inner: Arc<S>,
     cloud: &'static Cloud,
@@ -183,7 +183,8 @@ impl<S: ObjectStore + MultipartStore> Retrying<S> {
     }
 }
 
-/// Lists again from the last object seen whenever a list breaks off.
+/// Lists again from the last object seen whenever a list breaks off; where a list cannot begin there, from the beginning, without what was
+/// given already.
 fn resume_list<S: ObjectStore + MultipartStore>(
     this: Retrying<S>,
     prefix: Option<Path>,
@@ -192,23 +193,30 @@ fn resume_list<S: ObjectStore + MultipartStore>(
     struct Listing<S> {
         this: Retrying<S>,
         prefix: Option<Path>,
+        offset: Option<Path>,
         last: Option<Path>,
+        given: HashSet<Path>,
         rest: Option<BoxStream<'static, Result<ObjectMeta>>>,
         pause: Duration,
     }
     let start = Listing {
         this,
         prefix,
-        last: offset,
+        last: offset.clone(),
+        offset,
+        given: HashSet::new(),
         rest: None,
         pause: FIRST_PAUSE,
     };
     stream::try_unfold(start, |mut listing| async move {
         loop {
             let store = &listing.this.inner;
+            let lists_behind = listing.this.cloud.lists_behind;
             let rest = listing.rest.get_or_insert_with(|| match &listing.last {
-                Some(last) => store.list_with_offset(listing.prefix.as_ref(), last),
-                None => store.list(listing.prefix.as_ref()),
+                Some(last) if lists_behind => {
+                    store.list_with_offset(listing.prefix.as_ref(), last)
+                }
+                _ => store.list(listing.prefix.as_ref()),
             });
             let next = tokio::time::timeout(ANSWER_WITHIN, rest.next()).await;
             let no_answer = |_| Some(Err(listing.this.no_answer(ANSWER_WITHIN)));
@@ -219,6 +227,13 @@ fn resume_list<S: ObjectStore + MultipartStore>(
                 }
                 Some(Ok(object)) => {
                     listing.pause = FIRST_PAUSE;
+                    let before = |offset: &Path| object.location <= *offset;
+                    if !lists_behind
+                        && (listing.offset.as_ref().is_some_and(before)
+                            || !listing.given.insert(object.location.clone()))
+                    {
+                        continue;
+                    }
                     listing.last = Some(object.location.clone());
                     return Ok(Some((object, listing)));
                 }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 pub(super) static S3: Cloud = Cloud {
     name: "S3",
     scheme: "s3",
+    lists_behind: true,
     advice,
 };
 
