@@ -89,7 +89,7 @@ pub const SETTINGS: &[OptionSpec] = &[
     OptionSpec::new(
         "execution.checkpointing.dir",
         Kind::Text,
-        "where checkpoints are kept: a path, file:// or s3://; without it, ./checkpoints/ and the job's name",
+        "where checkpoints are kept: a path, file://, s3://, gs:// or az://; without it, ./checkpoints/ and the job's name",
     ),
     OptionSpec::new(
         "state.checkpoints.dir",

@@ -12,6 +12,7 @@ use crate::sql::connectors::filesystem::PROJECTION;
 use crate::sql::refusal::Refusal;
 use crate::sql::types::flink_name;
 use crate::sql::{Place, Table};
+use crate::store::is_cloud;
 use arrow::datatypes::{DataType, TimeUnit};
 
 /// More partitions than this in a day make every query slow, and a crawler expensive.
@@ -37,6 +38,7 @@ pub fn findings(job: Job<'_>, registered: &[Registered]) -> Findings {
             is_registered: registered.iter().any(|table| table.table == spec.name),
         };
         if look.is_for_athena() {
+            look.cloud(&mut found);
             look.names(&mut found);
             look.types(&mut found);
             look.partitions(&mut found);
@@ -77,6 +79,24 @@ impl Look<'_> {
         table
             .column(column)
             .map_or(table.place, |column| column.place)
+    }
+
+    /// Glue and Athena look at S3 only.
+    fn cloud(&self, found: &mut Findings) {
+        if let Some(path) = self.spec.options.get("path")
+            && is_elsewhere(self.spec)
+        {
+            let place = self
+                .declared
+                .map_or(Place::default(), |table| table.option_place("path"));
+            let message = format!(
+                "the table '{}' is at {path}, and Glue and Athena look at S3 only",
+                self.spec.name
+            );
+            let hint = "keep it on S3, or set 'tributary.glue.database' and 'tributary.glue.crawler' to '' (for the job, or as options of the \
+                        table) and read it with 'tributary query --lake'";
+            found.refused.push(Refusal::new(place, message).hint(hint));
+        }
     }
 
     fn names(&self, found: &mut Findings) {
@@ -318,6 +338,12 @@ fn is_on_s3(spec: &TableSpec) -> bool {
     spec.options.get("path").is_some_and(is_s3)
 }
 
+/// Whether a table lies where Athena and Glue's crawlers never look: in another cloud.
+fn is_elsewhere(spec: &TableSpec) -> bool {
+    let path = spec.options.get("path");
+    path.is_some_and(|path| is_cloud(path) && !is_s3(path))
+}
+
 fn is_s3(path: &str) -> bool {
     path.starts_with("s3://") || path.starts_with("s3a://")
 }
@@ -386,17 +412,21 @@ fn checkpoints(job: Job<'_>, registered: &[Registered], found: &mut Findings) {
             is_told = true;
         }
     }
-    let on_s3 = with_folders(job).find(|(spec, _)| is_on_s3(spec));
-    if let Some((spec, _)) = on_s3
-        && !is_s3(dir)
+    let in_cloud = |spec: &TableSpec| spec.options.get("path").is_some_and(is_cloud);
+    if let Some((spec, _)) = with_folders(job).find(|(spec, _)| in_cloud(spec))
+        && !is_cloud(dir)
     {
+        let there = if is_on_s3(spec) {
+            "on S3"
+        } else {
+            "in the cloud"
+        };
         let message = format!(
-            "the checkpoints, in {dir}, are on a disk of this machine, and the table '{}' is on S3: with the disk it would be lost what is published already",
+            "the checkpoints, in {dir}, are on a disk of this machine, and the table '{}' is {there}: with the disk it would be lost what is published already",
             spec.name
         );
-        found
-            .warnings
-            .push(Refusal::new(place, message).hint("keep them on S3 too, beside the lake"));
+        let hint = format!("keep them {there} too, beside the lake");
+        found.warnings.push(Refusal::new(place, message).hint(hint));
     }
     let crawled = with_folders(job).find_map(|(spec, folder)| {
         let lake = folder.rsplit_once('/').map(|(lake, _)| lake.to_owned())?;

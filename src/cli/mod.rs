@@ -75,7 +75,7 @@ enum Command {
 struct QueryArgs {
     /// The SQL to run; without it the tables are listed.
     sql: Option<String>,
-    /// Folders or s3:// addresses whose folders are tables.
+    /// Folders, or s3://, gs:// or az:// addresses, whose folders are tables.
     #[arg(
         long = "lake",
         value_name = "URL",

@@ -4,12 +4,13 @@ use super::engine::millis;
 use super::letters::{self, Letters};
 use super::splits::SplitView;
 use crate::decode::dead_letters::rows_as_json;
-use crate::decode::{self, Decoder, Reason};
+use crate::decode::{self, Decoded, Decoder, Reason};
 use crate::epoch::SourceBook;
 use crate::error::{Error, Result};
 use crate::operator::hidden;
 use crate::operator::watermark::{SplitWatermark, WatermarkStage};
 use crate::plan::{Metadata, MetadataKey, Node, Scan};
+use crate::source::filesystem::Shape;
 use crate::source::{Columns, FileFacts, Records};
 use arrow::array::{
     ArrayRef, BinaryBuilder, Int32Array, Int64Array, MapBuilder, MapFieldNames, StringArray,
@@ -26,6 +27,8 @@ pub struct LaneScan {
     table: String,
     /// None where the reader gives columns.
     decoder: Option<Box<dyn Decoder>>,
+    /// The same for records of files, where some columns are in the path of the file.
+    in_path: Option<InPath>,
     metadata: Vec<(MetadataKey, Field)>,
     /// Decoded columns, then metadata columns.
     base: SchemaRef,
@@ -35,6 +38,31 @@ pub struct LaneScan {
     output: SchemaRef,
     /// The file that is being read.
     file: Option<FileFacts>,
+}
+
+/// Decodes records of files that lie in folders of partitions. A test gives records that lie nowhere: they hold all columns themselves.
+struct InPath {
+    shape: Shape,
+    decoder: Box<dyn Decoder>,
+}
+
+impl InPath {
+    /// None where no column that is used is in the path.
+    fn of(scan: &Scan) -> Result<Option<InPath>> {
+        let shape = Shape::of(scan);
+        let fields = scan.decoded.fields().iter();
+        let in_path: Vec<bool> = fields.map(|field| shape.is_in_path(field.name())).collect();
+        if !in_path.contains(&true) {
+            return Ok(None);
+        }
+        let required = scan.required.iter().zip(&in_path);
+        let required: Vec<bool> = required
+            .filter(|(_, in_path)| !**in_path)
+            .map(|(required, _)| *required)
+            .collect();
+        let decoder = decode::open(&scan.table, shape.in_files(), &required)?;
+        Ok(Some(InPath { shape, decoder }))
+    }
 }
 
 /// Rows with the records that they came from.
@@ -70,6 +98,10 @@ impl LaneScan {
                 &scan.required,
             )?),
         };
+        let in_path = match columnar || options.get("connector") != Some("filesystem") {
+            true => None,
+            false => InPath::of(scan)?,
+        };
         let max_future_ms = match scan.table.options.duration("tributary.max-future") {
             Some(own) => millis(own),
             None => max_future_ms,
@@ -84,6 +116,7 @@ impl LaneScan {
         Ok(LaneScan {
             table: scan.table.name.clone(),
             decoder,
+            in_path,
             base: Arc::new(Schema::new(base.collect::<Vec<_>>())),
             metadata,
             exprs: scan.exprs.clone(),
@@ -124,10 +157,16 @@ impl LaneScan {
                 self.table, split.split.topic, split.split.partition
             )
         };
-        let decoder = self.decoder.as_mut().ok_or_else(|| {
-            Error::bug(format!("table '{}' has columns, not records", self.table))
-        })?;
-        let decoded = decoder.decode(records).map_err(|error| error.at(place()))?;
+        let in_path = self.in_path.as_mut().filter(|_| self.file.is_some());
+        let decoded = match (in_path, &mut self.decoder) {
+            (Some(InPath { shape, decoder }), _) => decoder.decode(records).and_then(|decoded| {
+                let batch = shape.complete(&decoded.batch, &split.split.topic)?;
+                Ok(Decoded { batch, ..decoded })
+            }),
+            (None, Some(decoder)) => decoder.decode(records),
+            (None, None) => Err(Error::bug("it has columns, not records")),
+        };
+        let decoded = decoded.map_err(|error| error.at(place()))?;
         book.records += records.len() as u64;
         book.null += decoded.nulls;
         book.ignored += decoded.ignored;

@@ -12,6 +12,7 @@ use super::parquet::ParquetFormat;
 use super::partition::Partitioner;
 use super::place::Place;
 use super::text::TextFormat;
+use super::text_files::TextFiles;
 use super::{Carry, Rejected, Sink, SinkContext, Staging, Token, expect_columns, upload};
 use crate::error::{Error, Result};
 use arrow::record_batch::RecordBatch;
@@ -95,12 +96,12 @@ impl Layout {
             "json" => {
                 known.extend(TextFormat::JSON_KEYS);
                 elsewhere.extend(["json.fail-on-missing-field", "json.ignore-parse-errors"]);
-                Box::new(TextFormat::json(table, columns)?)
+                Box::new(TextFiles::of(table, TextFormat::json(table, columns)?)?)
             }
             "csv" => {
                 known.extend(TextFormat::CSV_KEYS);
                 elsewhere.extend(["csv.ignore-parse-errors", "csv.allow-comments"]);
-                Box::new(TextFormat::csv(table, columns)?)
+                Box::new(TextFiles::of(table, TextFormat::csv(table, columns)?)?)
             }
             other => {
                 let why = format!("'{other}' cannot be written; parquet, json and csv can");

@@ -37,6 +37,7 @@ mod suite;
 #[cfg(test)]
 mod testing;
 mod text;
+mod text_files;
 mod upload;
 
 pub(crate) use encode::Format;

@@ -38,7 +38,7 @@ impl Place {
             table: lake.clone().join(folder),
             lake,
             staging: staging.join(context.job.as_str()).join(spec.name.as_str()),
-            in_parts: url.starts_with("s3://") || url.starts_with("s3a://"),
+            in_parts: crate::store::is_cloud(url),
         })
     }
 

@@ -1,6 +1,5 @@
-//! Lines of text: a JSON object each, or CSV without a header, as Flink writes them into files and records.
+//! Lines of text: a JSON object each, or CSV, as Flink writes them into files and records.
 
-use super::encode::{Encoder, Format, Pieces};
 use super::options::TableSpec;
 use crate::error::{Error, Result};
 use arrow::array::{Array, BinaryArray, BinaryBuilder};
@@ -9,7 +8,6 @@ use arrow::datatypes::DataType;
 use arrow::json::WriterBuilder as JsonBuilder;
 use arrow::json::writer::LineDelimited;
 use arrow::record_batch::RecordBatch;
-use bytes::Bytes;
 use std::io::Write;
 
 /// How the lines of one table are written.
@@ -132,7 +130,20 @@ impl TextFormat {
         Ok(records)
     }
 
-    fn lines(&self, rows: &RecordBatch, to: &mut impl Write) -> Result<()> {
+    /// Rows as lines, each with its end.
+    pub fn lines(&self, rows: &RecordBatch, to: &mut impl Write) -> Result<()> {
+        self.with_header(rows, to, false)
+    }
+
+    /// The names of the columns, where they can stand in a line of their own.
+    pub fn header(&self, rows: &RecordBatch, to: &mut impl Write) -> Result<()> {
+        match self {
+            TextFormat::Json { .. } => Ok(()),
+            TextFormat::Csv { .. } => self.with_header(&rows.slice(0, 0), to, true),
+        }
+    }
+
+    fn with_header(&self, rows: &RecordBatch, to: &mut impl Write, header: bool) -> Result<()> {
         match self {
             TextFormat::Json {
                 timestamps,
@@ -153,7 +164,7 @@ impl TextFormat {
                 null,
             } => {
                 let mut builder = CsvBuilder::new()
-                    .with_header(false)
+                    .with_header(header)
                     .with_delimiter(*delimiter)
                     .with_quote(*quote)
                     .with_null(null.clone())
@@ -166,45 +177,6 @@ impl TextFormat {
             }
         }
         Ok(())
-    }
-}
-
-impl Format for TextFormat {
-    fn open(&self) -> Result<Box<dyn Encoder>> {
-        Ok(Box::new(TextEncoder {
-            format: self.clone(),
-            lines: Pieces::default(),
-        }))
-    }
-
-    fn extension(&self) -> &'static str {
-        match self {
-            TextFormat::Json { .. } => "json",
-            TextFormat::Csv { .. } => "csv",
-        }
-    }
-}
-
-struct TextEncoder {
-    format: TextFormat,
-    lines: Pieces,
-}
-
-impl Encoder for TextEncoder {
-    fn write(&mut self, rows: &RecordBatch) -> Result<()> {
-        self.format.lines(rows, &mut self.lines)
-    }
-
-    fn size(&self) -> usize {
-        self.lines.len()
-    }
-
-    fn memory(&self) -> usize {
-        self.lines.capacity()
-    }
-
-    fn finish(self: Box<Self>) -> Result<Vec<Bytes>> {
-        Ok(self.lines.finish())
     }
 }
 
@@ -303,11 +275,10 @@ mod tests {
             ],
         )
         .unwrap();
-        let mut encoder = format.open().unwrap();
-        encoder.write(&rows).unwrap();
-        encoder.write(&rows.slice(1, 1)).unwrap();
-        assert!(encoder.size() > 0);
-        String::from_utf8(encoder.finish().unwrap().concat()).unwrap()
+        let mut lines = Vec::new();
+        format.lines(&rows, &mut lines).unwrap();
+        format.lines(&rows.slice(1, 1), &mut lines).unwrap();
+        String::from_utf8(lines).unwrap()
     }
 
     const ALL: [usize; 4] = [0, 1, 2, 3];

@@ -6,7 +6,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// From here on a file goes to S3 in parts, several at a time.
+/// From here on a file goes to a cloud in parts, several at a time.
 const MULTIPART: usize = 16 << 20;
 const PART: usize = 8 << 20;
 const PARTS_AT_A_TIME: usize = 4;

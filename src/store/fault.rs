@@ -41,6 +41,43 @@ pub fn is_missing(error: &StoreError) -> bool {
     matches!(error, StoreError::NotFound { .. }) && fault(error) == Fault::Answer
 }
 
+/// Whether the error says that an upload in parts is not there (any more), as each cloud says it.
+pub(super) fn is_finished_upload(error: &StoreError) -> bool {
+    match error {
+        StoreError::NotFound { .. } => true,
+        StoreError::Generic { source, .. } => source.to_string().contains("NoSuchUpload"),
+        _ => false,
+    }
+}
+
+/// The same error without the signature of an address, which is as good as a password and which Azure's client shows when deleting fails.
+pub(super) fn without_signature(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Generic { store, source } => {
+            let text = source.to_string();
+            match text.contains("sig=") {
+                true => StoreError::Generic {
+                    store,
+                    source: signatures_cut(&text).into(),
+                },
+                false => StoreError::Generic { store, source },
+            }
+        }
+        other => other,
+    }
+}
+
+fn signatures_cut(text: &str) -> String {
+    let mut parts = text.split("sig=");
+    let mut cut = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(|next: char| "&)\"' ".contains(next) || next.is_whitespace());
+        cut.push_str("sig=..");
+        cut.push_str(&part[end.unwrap_or(part.len())..]);
+    }
+    cut
+}
+
 /// Turns an error of a store into one of the job's: its kind, and a text that names the URL, the object and what to do.
 pub fn explain(url: &str, object: &Path, error: StoreError) -> Error {
     let error = match error {
@@ -74,11 +111,11 @@ pub fn explain(url: &str, object: &Path, error: StoreError) -> Error {
     }
 }
 
-/// Sorts an error. S3's status and code are read from its text, because the crate keeps the type that has them to itself.
+/// Sorts an error. A server's status and code are read from its text, because the crate keeps the type that has them to itself.
 pub(super) fn fault(error: &StoreError) -> Fault {
     match error {
         StoreError::NotFound { source, .. }
-            if ["NoSuchBucket", "kms:"]
+            if ["NoSuchBucket", "ContainerNotFound", "kms:"]
                 .iter()
                 .any(|code| source.to_string().contains(code)) =>
         {
@@ -92,6 +129,7 @@ pub(super) fn fault(error: &StoreError) -> Fault {
         | StoreError::NotSupported { .. }
         | StoreError::NotImplemented { .. } => Fault::Answer,
         StoreError::Generic { source, .. } if source.is::<Refusal>() => Fault::Permanent,
+        error if is_finished_upload(error) => Fault::Answer,
         StoreError::Generic { source, .. } => {
             let text = source.to_string();
             let refused = text.contains("Received redirect without LOCATION")
@@ -108,48 +146,11 @@ pub(super) fn fault(error: &StoreError) -> Fault {
     }
 }
 
-/// What to do about a refusal of S3.
-pub(super) fn advice(bucket: &str, error: &StoreError) -> String {
-    let text = error.to_string();
-    let says = |code: &str| text.contains(code);
-    if says("NoSuchBucket") {
-        format!("there is no bucket {bucket:?}: make it, or correct the path in the job")
-    } else if says("Received redirect")
-        || says("AuthorizationHeaderMalformed")
-        || says("PermanentRedirect")
-    {
-        format!("bucket {bucket:?} is in another region: set AWS_REGION to the bucket's region")
-    } else if says("InvalidAccessKeyId")
-        || says("SignatureDoesNotMatch")
-        || says("ExpiredToken")
-        || says("InvalidToken")
-    {
-        format!(
-            "bucket {bucket:?} does not accept the credentials: check AWS_ACCESS_KEY_ID and the others, or the profile"
-        )
-    } else if matches!(error, StoreError::Unauthenticated { .. }) {
-        format!(
-            "there are no credentials for bucket {bucket:?}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give \
-             the machine a role"
-        )
-    } else if says("KMS") || says("kms:") {
-        format!(
-            "bucket {bucket:?} cannot use the KMS key: check 'tributary.s3.kms-key-id' (or AWS_SSE_KMS_KEY_ID), and allow these \
-             credentials kms:GenerateDataKey and kms:Decrypt on it"
-        )
-    } else if matches!(error, StoreError::PermissionDenied { .. }) || says("AccessDenied") {
-        format!(
-            "access to bucket {bucket:?} was denied: allow these credentials s3:ListBucket on it, and s3:GetObject, s3:PutObject and \
-             s3:DeleteObject on its objects"
-        )
-    } else {
-        format!("bucket {bucket:?} refused a request")
-    }
-}
-
-/// The number behind `status code: ` in the text of a failed request.
+/// The number behind `status code: ` in the text of a failed request, or behind `code: ` where Azure speaks of one of several.
 fn status(text: &str) -> Option<u16> {
-    let (_, rest) = text.split_once("status code: ")?;
+    let (_, rest) = text
+        .split_once("status code: ")
+        .or_else(|| text.split_once("(code: "))?;
     rest.get(..3)?.parse().ok()
 }
 
@@ -212,6 +213,21 @@ mod tests {
                 generic("DeleteObjects request failed for key x: no (code: AccessDenied)"),
                 Fault::Permanent,
             ),
+            (
+                generic("Bulk delete request failed for key x: no (code: 403)"),
+                Fault::Permanent,
+            ),
+            (
+                generic("Bulk delete request failed for key x: later (code: 503)"),
+                Fault::Transient,
+            ),
+            (
+                generic(
+                    "Server returned non-2xx status code: 404 Not Found: <Code>NoSuchUpload</Code>",
+                ),
+                Fault::Answer,
+            ),
+            (missing("<Code>ContainerNotFound</Code>"), Fault::Permanent),
             (missing("<Code>NoSuchKey</Code>"), Fault::Answer),
             (missing("<Code>NoSuchBucket</Code>"), Fault::Permanent),
             (
@@ -233,7 +249,7 @@ mod tests {
         assert!(!is_missing(&missing("<Code>NoSuchBucket</Code>")));
         let source = missing("<Code>NoSuchBucket</Code>");
         let refusal = Refusal {
-            advice: advice("lake", &source),
+            advice: "there is no bucket \"lake\": make it".into(),
             source,
         };
         let error = StoreError::Generic {
@@ -244,22 +260,22 @@ mod tests {
         assert_eq!(error.kind(), Kind::Job);
         assert_eq!(
             error.to_string(),
-            "s3://lake/x: there is no bucket \"lake\": make it, or correct the path in the job: \
-             Object at location x not found: <Code>NoSuchBucket</Code>"
+            "s3://lake/x: there is no bucket \"lake\": make it: Object at location x not found: <Code>NoSuchBucket</Code>"
         );
     }
 
     #[test]
-    fn a_key_that_may_not_be_used_is_not_the_buckets_fault() {
-        let denied = |source: &str| StoreError::PermissionDenied {
-            path: "x".into(),
-            source: source.into(),
-        };
-        let text = "403: <Code>AccessDenied</Code> not authorized to perform: kms:GenerateDataKey on resource: arn:aws:kms:x";
-        assert!(advice("lake", &denied(text)).contains("kms:Decrypt on it"));
-        assert!(advice("lake", &denied("403")).contains("s3:ListBucket on it"));
-        let missing = generic("status code: 400: <Code>KMS.NotFoundException</Code>");
-        assert!(advice("lake", &missing).contains("'tributary.s3.kms-key-id'"));
+    fn signatures_are_not_shown() {
+        let text =
+            "POST https://acme.blob.core.windows.net/c?sv=1&sig=abc%2F&se=2 in 1ms, and sig=def";
+        let error = without_signature(generic(text)).to_string();
+        assert!(!error.contains("abc") && !error.contains("def"), "{error}");
+        assert!(
+            error.contains("c?sv=1&sig=..&se=2 in 1ms, and sig=.."),
+            "{error}"
+        );
+        let other = without_signature(generic("connection refused")).to_string();
+        assert!(other.contains("connection refused"), "{other}");
     }
 
     #[test]

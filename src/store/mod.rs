@@ -1,4 +1,4 @@
-//! Where bytes are kept: a folder, an S3 bucket, or memory.
+//! Where bytes are kept: a folder, a bucket of S3 or Google Cloud Storage, a container of Azure, or memory.
 //!
 //! [`open`] turns a URL of a job into an [`ObjectStore`] and a path in it. Whatever the URL, the store that comes back keeps four
 //! promises, which one suite checks for all of them:
@@ -11,9 +11,12 @@
 //!
 //! Copying never fails because of a copy that was made before: repeat it freely.
 
+mod az;
+mod cloud;
 pub mod encryption;
 mod fault;
 mod flaky;
+mod gs;
 mod local;
 mod parquet;
 mod retrying;
@@ -21,6 +24,7 @@ mod s3;
 #[cfg(test)]
 mod suite;
 
+pub use cloud::Cloud;
 pub use encryption::Encryption;
 pub use fault::{explain, is_missing};
 pub use flaky::{Effect, Flaky};
@@ -79,8 +83,18 @@ impl Located {
     }
 }
 
-/// Finds the store that a URL names: a local path (`./lake`, `/x/y`, `file:///x/y`), `s3://bucket/prefix`, or `memory://name/prefix`,
-/// which lives as long as the process. Nothing is made, and no server is asked. What is written is encrypted as the environment says.
+/// The schemes of the clouds.
+const CLOUDS: [&str; 6] = ["s3", "s3a", "gs", "az", "abfss", "abfs"];
+
+/// Whether a URL leads to a cloud, not to this machine.
+pub fn is_cloud(url: &str) -> bool {
+    url.split_once("://")
+        .is_some_and(|(scheme, _)| CLOUDS.contains(&scheme))
+}
+
+/// Finds the store that a URL names: a local path (`./lake`, `/x/y`, `file:///x/y`), `s3://bucket/prefix`, `gs://bucket/prefix`,
+/// `az://container/prefix` (also `abfss://container@account.dfs.core.windows.net/prefix`), or `memory://name/prefix`, which lives as long
+/// as the process. Nothing is made, and no server is asked. What S3 stores is encrypted as the environment says.
 pub fn open(url: &str) -> Result<Located> {
     open_with(
         url,
@@ -88,27 +102,25 @@ pub fn open(url: &str) -> Result<Located> {
     )
 }
 
-/// The same for a job, which may say itself how what it writes is encrypted.
+/// The same for a job, which may say itself how what it writes to S3 is encrypted.
 pub fn open_with(url: &str, encryption: &Encryption) -> Result<Located> {
+    const WORDS: &str = "write a local path, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or memory://name";
     let trimmed = url.trim_end_matches('/');
+    let in_bucket = |rest, open: &dyn Fn(&str) -> Result<Arc<dyn ObjectStore>>| {
+        let (bucket, path) = split_bucket(url, rest)?;
+        Ok(Located {
+            store: open(bucket)?,
+            path,
+            url: trimmed.to_string(),
+        })
+    };
     match url.split_once("://") {
-        Some(("s3" | "s3a", rest)) => {
-            let (bucket, prefix) = split_bucket(url, rest)?;
-            let store = s3::bucket(bucket, encryption)?;
-            Ok(Located {
-                store,
-                path: prefix,
-                url: trimmed.to_string(),
-            })
+        Some(("s3" | "s3a", rest)) => in_bucket(rest, &|bucket| s3::bucket(bucket, encryption)),
+        Some(("gs", rest)) => in_bucket(rest, &gs::bucket),
+        Some(("az" | "abfss" | "abfs", rest)) => {
+            in_bucket(rest, &|container| az::Container::of(url, container)?.open())
         }
-        Some(("memory", rest)) => {
-            let (name, prefix) = split_bucket(url, rest)?;
-            Ok(Located {
-                store: memory(name),
-                path: prefix,
-                url: trimmed.to_string(),
-            })
-        }
+        Some(("memory", rest)) => in_bucket(rest, &|name| Ok(memory(name))),
         Some(("file", _)) => {
             let path = url::Url::parse(url)
                 .ok()
@@ -121,11 +133,11 @@ pub fn open_with(url: &str, encryption: &Encryption) -> Result<Located> {
             local(path, trimmed)
         }
         Some((scheme, _)) => Err(Error::job(format!(
-            "{url}: {scheme}:// is not supported: write a local path, s3://bucket/prefix or memory://name"
+            "{url}: {scheme}:// is not supported: {WORDS}"
         ))),
-        None if trimmed.is_empty() && !url.starts_with('/') => Err(Error::job(
-            "an empty path: write a local path, s3://bucket/prefix or memory://name",
-        )),
+        None if trimmed.is_empty() && !url.starts_with('/') => {
+            Err(Error::job(format!("an empty path: {WORDS}")))
+        }
         None => local(
             PathBuf::from(url),
             if trimmed.is_empty() { "/" } else { trimmed },
@@ -190,6 +202,8 @@ mod tests {
         check("file:///x/a%20b", "x/a b");
         check("s3://bucket", "");
         check("s3://bucket/a/b/", "a/b");
+        check("gs://bucket/a/b", "a/b");
+        check("abfss://lake@acme.dfs.core.windows.net/a/", "a");
         check("memory://name/a", "a");
     }
 
@@ -197,8 +211,10 @@ mod tests {
     fn what_no_store_serves_is_refused() {
         for url in [
             "",
-            "gs://bucket/x",
+            "wasb://bucket/x",
             "s3:///x",
+            "gs://",
+            "abfss://lake@example.org/x",
             "memory://",
             "s3://bucket/a/../b",
             "file://host/x",

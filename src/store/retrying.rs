@@ -4,6 +4,7 @@
 //! A refusal that no waiting can mend is passed on at once, with what to do about it. A repeated creation may find its own first attempt:
 //! who creates must look whose object is there.
 
+use super::cloud::Cloud;
 use super::fault::{self, Fault, Refusal};
 use crate::clock::{Sleeper, sleeper};
 use async_trait::async_trait;
@@ -11,11 +12,11 @@ use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetRange, GetResult, GetResultPayload, ListResult, MultipartId,
-    MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions,
-    PutPayload, PutResult, Result, UploadPart,
+    CopyMode, CopyOptions, Error, GetOptions, GetRange, GetResult, GetResultPayload, ListResult,
+    MultipartId, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, UploadPart,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -26,37 +27,45 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How long a server may take for an answer, and how slowly it may take or give bytes, before it counts as away.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 const BYTES_PER_SECOND: usize = 256 * 1024;
-/// As many as S3 deletes with one request.
+/// As many as S3 deletes with one request; the others take fewer, by themselves.
 const DELETE_AT_ONCE: usize = 1000;
 
 /// Says what a user should know about an outage.
 pub type Voice = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// Repeats the calls of a store until they are answered. The store must list in the order of the paths, as S3 does.
+/// Repeats the calls of a store until they are answered.
 pub struct Retrying<S> {
     inner: Arc<S>,
-    /// How to call the store in messages: `s3://bucket`.
-    name: String,
+    cloud: &'static Cloud,
+    bucket: String,
     sleep: Sleeper,
     voice: Voice,
     away: Arc<AtomicBool>,
 }
 
 impl<S: ObjectStore + MultipartStore> Retrying<S> {
-    pub fn new(inner: S, name: impl Into<String>) -> Self {
+    pub fn new(inner: S, cloud: &'static Cloud, bucket: &str) -> Self {
         Self::with(
             inner,
-            name,
+            cloud,
+            bucket,
             sleeper(),
             Arc::new(|text| tracing::warn!("{text}")),
         )
     }
 
     /// The same with a sleeper and a voice of the caller's.
-    pub fn with(inner: S, name: impl Into<String>, sleep: Sleeper, voice: Voice) -> Self {
+    pub fn with(
+        inner: S,
+        cloud: &'static Cloud,
+        bucket: &str,
+        sleep: Sleeper,
+        voice: Voice,
+    ) -> Self {
         Retrying {
             inner: Arc::new(inner),
-            name: name.into(),
+            cloud,
+            bucket: bucket.to_owned(),
             sleep,
             voice,
             away: Arc::default(),
@@ -82,7 +91,7 @@ impl<S: ObjectStore + MultipartStore> Retrying<S> {
         let mut pause = FIRST_PAUSE;
         loop {
             let answer = tokio::time::timeout(patience, attempt()).await;
-            match answer.unwrap_or_else(|_| Err(no_answer(patience))) {
+            match answer.unwrap_or_else(|_| Err(self.no_answer(patience))) {
                 Ok(value) => return Ok(value),
                 Err(error) => self.wait_after(error, &mut pause).await?,
             }
@@ -91,6 +100,7 @@ impl<S: ObjectStore + MultipartStore> Retrying<S> {
 
     /// Waits after a transient error; any other one comes back.
     async fn wait_after(&self, error: Error, pause: &mut Duration) -> Result<()> {
+        let error = fault::without_signature(error);
         match fault::fault(&error) {
             Fault::Answer => {
                 self.is_back();
@@ -100,8 +110,7 @@ impl<S: ObjectStore + MultipartStore> Retrying<S> {
             Fault::Transient => {
                 if !self.away.swap(true, Ordering::SeqCst) {
                     (self.voice)(&format!(
-                        "{} does not answer; trying again until it does: {error}",
-                        self.name
+                        "{self} does not answer; trying again until it does: {error}"
                     ));
                 }
                 (self.sleep)(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
@@ -113,21 +122,27 @@ impl<S: ObjectStore + MultipartStore> Retrying<S> {
 
     fn is_back(&self) {
         if self.away.load(Ordering::SeqCst) && self.away.swap(false, Ordering::SeqCst) {
-            (self.voice)(&format!("{} answers again", self.name));
+            (self.voice)(&format!("{self} answers again"));
         }
     }
 
     /// Puts what to do in front of a refusal.
     fn refused(&self, source: Error) -> Error {
-        let bucket = self.name.trim_start_matches("s3://");
-        let advice = fault::advice(bucket, &source);
+        let advice = (self.cloud.advice)(&self.bucket, &source);
         Error::Generic {
-            store: "S3",
+            store: self.cloud.name,
             source: Box::new(Refusal { advice, source }),
         }
     }
 
-    /// Deletes some objects and says for each what came of it. On S3 deleting what is gone is no failure, so repeating is harmless.
+    fn no_answer(&self, within: Duration) -> Error {
+        Error::Generic {
+            store: self.cloud.name,
+            source: format!("no answer in {} s", within.as_secs()).into(),
+        }
+    }
+
+    /// Deletes some objects and says for each what came of it. Deleting what is gone is no failure, as S3 has it, so repeating is harmless.
     async fn delete_all(&self, mut paths: BTreeSet<Path>) -> Vec<Result<Path>> {
         let mut results = Vec::with_capacity(paths.len());
         let mut pause = FIRST_PAUSE;
@@ -142,9 +157,12 @@ impl<S: ObjectStore + MultipartStore> Retrying<S> {
                         paths.remove(&path);
                         results.push(Ok(path));
                     }
-                    Ok(Some(Err(error))) => trouble = Some(error),
+                    Ok(Some(Err(error))) => match gone(&error).and_then(|path| paths.take(&path)) {
+                        Some(path) => results.push(Ok(path)),
+                        None => trouble = Some(error),
+                    },
                     Err(_) => {
-                        trouble = Some(no_answer(ANSWER_WITHIN));
+                        trouble = Some(self.no_answer(ANSWER_WITHIN));
                         break;
                     }
                 }
@@ -165,7 +183,8 @@ impl<S: ObjectStore + MultipartStore> Retrying<S> {
     }
 }
 
-/// Lists again from the last object seen whenever a list breaks off.
+/// Lists again from the last object seen whenever a list breaks off; where a list cannot begin there, from the beginning, without what was
+/// given already.
 fn resume_list<S: ObjectStore + MultipartStore>(
     this: Retrying<S>,
     prefix: Option<Path>,
@@ -174,32 +193,47 @@ fn resume_list<S: ObjectStore + MultipartStore>(
     struct Listing<S> {
         this: Retrying<S>,
         prefix: Option<Path>,
+        offset: Option<Path>,
         last: Option<Path>,
+        given: HashSet<Path>,
         rest: Option<BoxStream<'static, Result<ObjectMeta>>>,
         pause: Duration,
     }
     let start = Listing {
         this,
         prefix,
-        last: offset,
+        last: offset.clone(),
+        offset,
+        given: HashSet::new(),
         rest: None,
         pause: FIRST_PAUSE,
     };
     stream::try_unfold(start, |mut listing| async move {
         loop {
             let store = &listing.this.inner;
+            let lists_behind = listing.this.cloud.lists_behind;
             let rest = listing.rest.get_or_insert_with(|| match &listing.last {
-                Some(last) => store.list_with_offset(listing.prefix.as_ref(), last),
-                None => store.list(listing.prefix.as_ref()),
+                Some(last) if lists_behind => {
+                    store.list_with_offset(listing.prefix.as_ref(), last)
+                }
+                _ => store.list(listing.prefix.as_ref()),
             });
             let next = tokio::time::timeout(ANSWER_WITHIN, rest.next()).await;
-            match next.unwrap_or_else(|_| Some(Err(no_answer(ANSWER_WITHIN)))) {
+            let no_answer = |_| Some(Err(listing.this.no_answer(ANSWER_WITHIN)));
+            match next.unwrap_or_else(no_answer) {
                 None => {
                     listing.this.is_back();
                     return Ok(None);
                 }
                 Some(Ok(object)) => {
                     listing.pause = FIRST_PAUSE;
+                    let before = |offset: &Path| object.location <= *offset;
+                    if !lists_behind
+                        && (listing.offset.as_ref().is_some_and(before)
+                            || !listing.given.insert(object.location.clone()))
+                    {
+                        continue;
+                    }
                     listing.last = Some(object.location.clone());
                     return Ok(Some((object, listing)));
                 }
@@ -250,7 +284,8 @@ fn resume_get<S: ObjectStore + MultipartStore>(
     let body = stream::try_unfold(start, |mut body| async move {
         loop {
             let next = tokio::time::timeout(ANSWER_WITHIN, body.rest.next()).await;
-            match next.unwrap_or_else(|_| Some(Err(no_answer(ANSWER_WITHIN)))) {
+            let no_answer = |_| Some(Err(body.this.no_answer(ANSWER_WITHIN)));
+            match next.unwrap_or_else(no_answer) {
                 Some(Ok(bytes)) => {
                     body.pause = FIRST_PAUSE;
                     body.at += bytes.len() as u64;
@@ -280,10 +315,21 @@ fn resume_get<S: ObjectStore + MultipartStore>(
     }
 }
 
-fn no_answer(within: Duration) -> Error {
-    Error::Generic {
-        store: "S3",
-        source: format!("no answer in {} s", within.as_secs()).into(),
+/// The object that was to be deleted and is not there.
+fn gone(error: &Error) -> Option<Path> {
+    match error {
+        Error::NotFound { path, .. } if fault::is_missing(error) => Path::parse(path).ok(),
+        _ => None,
+    }
+}
+
+/// Not every cloud has a word of its own for a creation that came too late.
+fn created_before<T>(create: bool, done: Result<T>) -> Result<T> {
+    match done {
+        Err(Error::Precondition { path, source }) if create => {
+            Err(Error::AlreadyExists { path, source })
+        }
+        done => done,
     }
 }
 
@@ -291,7 +337,8 @@ impl<S> Clone for Retrying<S> {
     fn clone(&self) -> Self {
         Retrying {
             inner: Arc::clone(&self.inner),
-            name: self.name.clone(),
+            cloud: self.cloud,
+            bucket: self.bucket.clone(),
             sleep: Arc::clone(&self.sleep),
             voice: Arc::clone(&self.voice),
             away: Arc::clone(&self.away),
@@ -301,13 +348,13 @@ impl<S> Clone for Retrying<S> {
 
 impl<S> std::fmt::Display for Retrying<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.name)
+        write!(f, "{}://{}", self.cloud.scheme, self.bucket)
     }
 }
 
 impl<S> std::fmt::Debug for Retrying<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Retrying({})", self.name)
+        write!(f, "Retrying({self})")
     }
 }
 
@@ -320,7 +367,8 @@ impl<S: ObjectStore + MultipartStore> ObjectStore for Retrying<S> {
         opts: PutOptions,
     ) -> Result<PutResult> {
         let attempt = || self.inner.put_opts(location, payload.clone(), opts.clone());
-        self.until_done(payload.content_length(), attempt).await
+        let done = self.until_done(payload.content_length(), attempt).await;
+        created_before(opts.mode == PutMode::Create, done)
     }
 
     async fn put_multipart_opts(
@@ -390,8 +438,11 @@ impl<S: ObjectStore + MultipartStore> ObjectStore for Retrying<S> {
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.until_done(0, || self.inner.copy_opts(from, to, options.clone()))
-            .await
+        let attempt = || self.inner.copy_opts(from, to, options.clone());
+        created_before(
+            options.mode == CopyMode::Create,
+            self.until_done(0, attempt).await,
+        )
     }
 }
 
@@ -434,7 +485,7 @@ impl<S: ObjectStore + MultipartStore> MultipartUpload for Upload<S> {
             }
         };
         let parts = parts.ok_or_else(|| Error::Generic {
-            store: "S3",
+            store: self.store.cloud.name,
             source: format!(
                 "the upload of {} was completed before its parts",
                 self.location
@@ -448,13 +499,15 @@ impl<S: ObjectStore + MultipartStore> MultipartUpload for Upload<S> {
         };
         match self.store.until_done(0, attempt).await {
             // An upload that is gone was completed by an attempt whose answer was lost.
-            Err(gone @ Error::NotFound { .. }) => match self.store.head(&self.location).await {
-                Ok(meta) => Ok(PutResult {
-                    e_tag: meta.e_tag,
-                    version: meta.version,
-                }),
-                Err(_) => Err(gone),
-            },
+            Err(gone) if fault::is_finished_upload(&gone) => {
+                match self.store.head(&self.location).await {
+                    Ok(meta) => Ok(PutResult {
+                        e_tag: meta.e_tag,
+                        version: meta.version,
+                    }),
+                    Err(_) => Err(gone),
+                }
+            }
             completed => completed,
         }
     }

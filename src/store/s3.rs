@@ -3,30 +3,31 @@
 //! Settings come from the environment, under the names that all AWS tools use: AWS_REGION (else what a profile or the instance says),
 //! AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL for another server, and AWS_ALLOW_HTTP. Credentials are [`crate::aws`]'s.
 
-use super::{Encryption, Retrying};
+use super::Encryption;
+use super::cloud::{Buckets, Cloud, client, retry, said};
 use crate::aws;
 use crate::error::{Error, Result};
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
-use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
-use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
+use object_store::{Error as StoreError, ObjectStore};
+use std::sync::Arc;
 
-/// The buckets that are open, by their names and how what is written there is encrypted.
-type Buckets = BTreeMap<(String, Encryption), Weak<dyn ObjectStore>>;
+pub(super) static S3: Cloud = Cloud {
+    name: "S3",
+    scheme: "s3",
+    lists_behind: true,
+    advice,
+};
 
-/// The bucket as a store. All tables of a job share one, so that its connections are shared and its outage is told once.
+/// The bucket as a store; what is written there is encrypted in one way.
 pub(super) fn bucket(name: &str, encryption: &Encryption) -> Result<Arc<dyn ObjectStore>> {
-    static BUCKETS: LazyLock<Mutex<Buckets>> = LazyLock::new(Mutex::default);
-    let mut buckets = BUCKETS.lock().unwrap_or_else(PoisonError::into_inner);
-    let key = (name.to_string(), encryption.clone());
-    if let Some(store) = buckets.get(&key).and_then(Weak::upgrade) {
-        return Ok(store);
-    }
-    let env = |name: &str| std::env::var(name).ok();
-    let store: Arc<dyn ObjectStore> = Arc::new(build(name, encryption, &env, aws::region)?);
-    buckets.insert(key, Arc::downgrade(&store));
-    Ok(store)
+    static BUCKETS: Buckets<(String, Encryption)> = Buckets::new();
+    BUCKETS.open(
+        (name.to_owned(), encryption.clone()),
+        |(name, encryption)| {
+            let env = |name: &str| std::env::var(name).ok();
+            Ok(S3.bucket(name, build(name, encryption, &env, aws::region)?))
+        },
+    )
 }
 
 fn build(
@@ -34,8 +35,8 @@ fn build(
     encryption: &Encryption,
     env: &dyn Fn(&str) -> Option<String>,
     region: fn() -> Option<String>,
-) -> Result<Retrying<object_store::aws::AmazonS3>> {
-    let env = |name: &str| env(name).filter(|value| !value.is_empty());
+) -> Result<AmazonS3> {
+    let env = said(env);
     let endpoint = env("AWS_ENDPOINT_URL_S3").or_else(|| env("AWS_ENDPOINT_URL"));
     let plain = endpoint
         .as_deref()
@@ -47,27 +48,13 @@ fn build(
     let region = env("AWS_REGION")
         .or_else(|| env("AWS_DEFAULT_REGION"))
         .or_else(elsewhere);
-    // Only a stumble is repeated down here, in about a second: an outage is for `Retrying`, which also keeps the time.
-    let retry = RetryConfig {
-        backoff: BackoffConfig {
-            init_backoff: Duration::from_millis(100),
-            max_backoff: Duration::from_millis(500),
-            base: 2.0,
-        },
-        max_retries: 2,
-        retry_timeout: Duration::from_secs(60),
-    };
-    let client = ClientOptions::new()
-        .with_connect_timeout(Duration::from_secs(5))
-        .with_timeout_disabled()
-        .with_allow_http(plain);
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(bucket)
         .with_region(region.unwrap_or_else(|| "us-east-1".to_string()))
         .with_credentials(aws::identity())
         .with_conditional_put(S3ConditionalPut::ETagMatch)
-        .with_retry(retry)
-        .with_client_options(client);
+        .with_retry(retry())
+        .with_client_options(client(plain));
     for (key, value) in encryption.options() {
         let key = key.parse::<AmazonS3ConfigKey>();
         let key = key.map_err(|error| Error::bug("an option of S3").caused_by(error))?;
@@ -76,10 +63,48 @@ fn build(
     if let Some(endpoint) = endpoint {
         builder = builder.with_endpoint(endpoint);
     }
-    let store = builder.build().map_err(|error| {
+    builder.build().map_err(|error| {
         Error::job(format!("s3://{bucket}: the S3 settings cannot be used")).caused_by(error)
-    })?;
-    Ok(Retrying::new(store, format!("s3://{bucket}")))
+    })
+}
+
+/// What to do about a refusal.
+fn advice(bucket: &str, error: &StoreError) -> String {
+    let text = error.to_string();
+    let says = |code: &str| text.contains(code);
+    if says("NoSuchBucket") {
+        format!("there is no bucket {bucket:?}: make it, or correct the path in the job")
+    } else if says("Received redirect")
+        || says("AuthorizationHeaderMalformed")
+        || says("PermanentRedirect")
+    {
+        format!("bucket {bucket:?} is in another region: set AWS_REGION to the bucket's region")
+    } else if says("InvalidAccessKeyId")
+        || says("SignatureDoesNotMatch")
+        || says("ExpiredToken")
+        || says("InvalidToken")
+    {
+        format!(
+            "bucket {bucket:?} does not accept the credentials: check AWS_ACCESS_KEY_ID and the others, or the profile"
+        )
+    } else if matches!(error, StoreError::Unauthenticated { .. }) {
+        format!(
+            "there are no credentials for bucket {bucket:?}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give \
+             the machine a role"
+        )
+    } else if says("KMS") || says("kms:") {
+        format!(
+            "bucket {bucket:?} cannot use the KMS key: check 'tributary.s3.kms-key-id' (or AWS_SSE_KMS_KEY_ID), and allow these \
+             credentials kms:GenerateDataKey and kms:Decrypt on it"
+        )
+    } else if matches!(error, StoreError::PermissionDenied { .. }) || says("AccessDenied") {
+        format!(
+            "access to bucket {bucket:?} was denied: allow these credentials s3:ListBucket on it, and s3:GetObject, s3:PutObject and \
+             s3:DeleteObject on its objects"
+        )
+    } else {
+        format!("bucket {bucket:?} refused a request")
+    }
 }
 
 /// The bucket on the server that the tests are given; a store of its own for each test, because connections end with a test's runtime.
@@ -91,7 +116,10 @@ pub(super) fn test_bucket(name: &str) -> Arc<dyn ObjectStore> {
     };
     let encryption = Encryption::default();
     let store = build(name, &encryption, &env, || None);
-    Arc::new(store.expect("the environment of the tests names a server"))
+    S3.bucket(
+        name,
+        store.expect("the environment of the tests names a server"),
+    )
 }
 
 #[cfg(test)]
@@ -114,9 +142,25 @@ mod tests {
         for encryption in [Encryption::default(), kms] {
             let region = || Some("eu-west-1".to_owned());
             let built = build("lake", &encryption, &env, region).unwrap();
-            assert_eq!(built.to_string(), "s3://lake");
+            assert_eq!(built.to_string(), "AmazonS3(lake)");
             let built = build("lake", &encryption, &|_| None, region).unwrap();
-            assert_eq!(built.to_string(), "s3://lake");
+            assert_eq!(built.to_string(), "AmazonS3(lake)");
         }
+    }
+
+    #[test]
+    fn a_key_that_may_not_be_used_is_not_the_buckets_fault() {
+        let denied = |source: &str| StoreError::PermissionDenied {
+            path: "x".into(),
+            source: source.into(),
+        };
+        let text = "403: <Code>AccessDenied</Code> not authorized to perform: kms:GenerateDataKey on resource: arn:aws:kms:x";
+        assert!(advice("lake", &denied(text)).contains("kms:Decrypt on it"));
+        assert!(advice("lake", &denied("403")).contains("s3:ListBucket on it"));
+        let missing = StoreError::Generic {
+            store: "S3",
+            source: "status code: 400: <Code>KMS.NotFoundException</Code>".into(),
+        };
+        assert!(advice("lake", &missing).contains("'tributary.s3.kms-key-id'"));
     }
 }

@@ -180,18 +180,40 @@ fn local() -> (tempfile::TempDir, Located) {
     (folder, located)
 }
 
-/// A folder in the bucket that the environment names, or a word that there is none.
-pub(crate) fn s3() -> Option<Located> {
-    if std::env::var("TRIBUTARY_TEST_S3").is_err() {
-        println!("left out: S3 (TRIBUTARY_TEST_S3 is not set)");
+/// A new folder in the bucket that the environment names, or a word that there is none.
+fn served(
+    cloud: &Cloud,
+    server: &str,
+    bucket: &str,
+    open: fn(&str) -> Arc<dyn ObjectStore>,
+) -> Option<Located> {
+    if std::env::var(server).is_err() {
+        println!("left out: {} ({server} is not set)", cloud.name);
         return None;
     }
-    let bucket =
-        std::env::var("TRIBUTARY_TEST_BUCKET").expect("TRIBUTARY_TEST_BUCKET names the bucket");
-    let store = s3::test_bucket(&bucket);
-    let url = format!("s3://{bucket}/{}", fresh());
-    let path = object_store::path::Path::from(url.rsplit('/').next().unwrap());
-    Some(Located { store, path, url })
+    let bucket = std::env::var(bucket).expect("the bucket is named beside the server");
+    let folder = fresh();
+    Some(Located {
+        store: open(&bucket),
+        url: format!("{}://{bucket}/{folder}", cloud.scheme),
+        path: Path::from(folder),
+    })
+}
+
+pub(crate) fn s3() -> Option<Located> {
+    let bucket = "TRIBUTARY_TEST_BUCKET";
+    served(&s3::S3, "TRIBUTARY_TEST_S3", bucket, s3::test_bucket)
+}
+
+fn google() -> Option<Located> {
+    let bucket = "TRIBUTARY_TEST_GCS_BUCKET";
+    served(&gs::GOOGLE, "TRIBUTARY_TEST_GCS", bucket, gs::test_bucket)
+}
+
+fn azure() -> Option<Located> {
+    let container = "TRIBUTARY_TEST_AZURE_CONTAINER";
+    let open = az::test_container;
+    served(&az::AZURE, "TRIBUTARY_TEST_AZURE", container, open)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -211,27 +233,92 @@ async fn memory() {
 #[tokio::test(flavor = "multi_thread")]
 async fn s3_bucket() {
     if let Some(at) = s3() {
-        check(at.clone()).await;
-        race(at).await;
+        cloud(at).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn google_bucket() {
+    if let Some(at) = google() {
+        cloud(at).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn azure_container() {
+    if let Some(at) = azure() {
+        cloud(at).await;
+    }
+}
+
+async fn cloud(at: Located) {
+    check(at.clone()).await;
+    race(at.clone()).await;
+    // Several objects, some of which are gone: repeating is harmless.
+    at.store.put(&at.child("there"), bytes("x")).await.unwrap();
+    let paths: Vec<_> = ["gone", "there", "never"].map(|name| at.child(name)).into();
+    let deleted = at
+        .store
+        .delete_stream(stream::iter(paths.clone()).map(Ok).boxed());
+    let mut deleted: Vec<Path> = deleted.try_collect().await.unwrap();
+    deleted.sort();
+    assert_eq!(deleted, paths);
+    // A copy that is not to overwrite does not, where the cloud has such copies.
+    at.store.put(&at.child("a"), bytes("a")).await.unwrap();
+    at.store.put(&at.child("b"), bytes("b")).await.unwrap();
+    let copied = at
+        .store
+        .copy_if_not_exists(&at.child("a"), &at.child("b"))
+        .await;
+    assert!(
+        matches!(
+            copied,
+            Err(object_store::Error::AlreadyExists { .. }
+                | object_store::Error::NotSupported { .. }
+                | object_store::Error::NotImplemented { .. })
+        ),
+        "{copied:?}"
+    );
+    assert_eq!(read(&at, "b").await, "b");
+}
+
+/// A bucket that is not there is an error at once, with what to do, whatever is done with it.
+async fn missing(store: Arc<dyn ObjectStore>, says: &str) {
+    let at = Located {
+        store,
+        ..open("memory://x/y").unwrap()
+    };
+    let path = at.child("x");
+    let listed: object_store::Result<Vec<_>> = at.store.list(Some(&at.path)).try_collect().await;
+    let create = at
+        .store
+        .put_opts(&path, bytes("x"), PutMode::Create.into())
+        .await;
+    for error in [
+        at.store.get(&path).await.unwrap_err(),
+        at.store.put(&path, bytes("x")).await.unwrap_err(),
+        listed.unwrap_err(),
+        create.unwrap_err(),
+    ] {
+        let error = at.explain(&path, error);
+        assert_eq!(error.exit_code(), 2, "{error}");
+        assert!(error.to_string().contains(says), "{error}");
     }
 }
 
 #[tokio::test]
-async fn s3_bucket_that_does_not_exist() {
+async fn a_bucket_that_does_not_exist() {
     if s3().is_some() {
-        let at = Located {
-            store: s3::test_bucket("tributary-none"),
-            ..open("memory://x/y").unwrap()
-        };
-        let path = at.child("x");
-        let error = at.explain(&path, at.store.get(&path).await.unwrap_err());
-        assert_eq!(error.exit_code(), 2, "{error}");
-        assert!(
-            error
-                .to_string()
-                .contains("there is no bucket \"tributary-none\""),
-            "{error}"
-        );
+        let says = "there is no bucket \"tributary-none\"";
+        missing(s3::test_bucket("tributary-none"), says).await;
+    }
+    if google().is_some() {
+        let says = "there is no bucket \"tributary-none\"";
+        missing(gs::test_bucket("tributary-none"), says).await;
+    }
+    if azure().is_some() {
+        let says = "there is no container \"tributary-none\"";
+        missing(az::test_container("tributary-none"), says).await;
     }
 }
 
@@ -250,7 +337,8 @@ fn patient(
     let voice = Arc::new(move |text: &str| said.lock().unwrap().push(text.to_string()));
     let store = Arc::new(Retrying::with(
         flaky.clone(),
-        "s3://lake",
+        &s3::S3,
+        "lake",
         no_waiting(),
         voice,
     ));

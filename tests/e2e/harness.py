@@ -94,7 +94,7 @@ class Stage:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
         self.work = Path(tempfile.mkdtemp(prefix=f"tributary-{self.name}."))
         # The proxies and the settings of this machine are not the business of a test.
-        self.env = {k: v for k, v in os.environ.items() if not re.match(r"AWS_|TRIBUTARY_|LAKE$|CHECKPOINTS$|KAFKA_", k)}
+        self.env = {k: v for k, v in os.environ.items() if not re.match(r"AWS_|AZUR|GOOGLE_|STORAGE_EMULATOR_HOST$|TRIBUTARY_|LAKE$|CHECKPOINTS$|KAFKA_", k)}
         for kept in ("TRIBUTARY_CACHE", "TRIBUTARY_KAFKA_HEAP", "TRIBUTARY_TRINO_HEAP"):
             if kept in os.environ:
                 self.env[kept] = os.environ[kept]
@@ -142,12 +142,13 @@ class Stage:
     # ---- Places and processes ----
 
     def place(self, kind):
-        """The environment for a lake and a checkpoint folder that are new: `local`, or `s3` on the server that was started."""
+        """The environment for a lake and a checkpoint folder that are new: `local`, or `s3`, `gs` or `az` on the server that was started."""
         self.places += 1
         if kind == "local":
             base = str(self.work / f"place{self.places}")
         else:
-            base = f"s3://{self.env['TRIBUTARY_TEST_BUCKET']}/place{self.places}"
+            bucket = {"s3": "TRIBUTARY_TEST_BUCKET", "gs": "TRIBUTARY_TEST_GCS_BUCKET", "az": "TRIBUTARY_TEST_AZURE_CONTAINER"}[kind]
+            base = f"{kind}://{self.env[bucket]}/place{self.places}"
         return {"LAKE": f"{base}/lake", "CHECKPOINTS": f"{base}/checkpoints/emergency"}
 
     def tributary(self, *arguments, env=None, binary=BINARY):

@@ -30,7 +30,7 @@ class Reader(threading.Thread):
         self.looks, self.rows, self.problems = 0, 0, []
 
     def ids(self):
-        if not self.place["LAKE"].startswith("s3://"):
+        if "://" not in self.place["LAKE"]:
             connection = duckdb.connect()
             try:
                 return [row[0] for row in connection.sql(f"SELECT id FROM {lake.scan(self.place['LAKE'], 'patient_data')}").fetchall()]
@@ -110,18 +110,24 @@ def kills(stage, kind, wanted, seconds, rnd, options=()):
     emergency.compare(stage, place, what, expected)
     emergency.compare_alerts(stage, what, expected)
     emergency.check_audit(stage, place, what, job=job)
+    return place, expected
 
 
-arguments = argparse.ArgumentParser()
-arguments.add_argument("--kills", type=int, default=24)
-arguments.add_argument("--seed", type=int, default=1)
-arguments.add_argument("--store", choices=("local", "s3"), help="only there")
-arguments.add_argument("--all", action="store_true", help="60 kills on each store")
-arguments = arguments.parse_args()
-count = 60 if arguments.all else arguments.kills
-with Stage("kills", "kafka", "minio") as stage:
-    rnd = random.Random(arguments.seed)
-    if arguments.store != "s3":
-        kills(stage, "local", count, 5 * count, rnd)
-    if arguments.store != "local":
-        kills(stage, "s3", count, 5 * count, rnd, options=("--parallelism", "1"))
+def main():
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--kills", type=int, default=24)
+    arguments.add_argument("--seed", type=int, default=1)
+    arguments.add_argument("--store", choices=("local", "s3"), help="only there")
+    arguments.add_argument("--all", action="store_true", help="60 kills on each store")
+    arguments = arguments.parse_args()
+    count = 60 if arguments.all else arguments.kills
+    with Stage("kills", "kafka", "minio") as stage:
+        rnd = random.Random(arguments.seed)
+        if arguments.store != "s3":
+            kills(stage, "local", count, 5 * count, rnd)
+        if arguments.store != "local":
+            kills(stage, "s3", count, 5 * count, rnd, options=("--parallelism", "1"))
+
+
+if __name__ == "__main__":
+    main()

@@ -54,14 +54,24 @@ TABLES = {
 }
 
 
+# Azurite's own, which everybody knows.
+AZURITE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+
+
 # ---- Where it lies ----
 
 def filesystem(url, env):
-    """The file system of a folder or an s3:// address, and the path in it."""
-    if not url.startswith("s3://"):
+    """The file system of a folder or of an address in a cloud, and the path in it."""
+    scheme, separator, path = url.partition("://")
+    if not separator:
         return pafs.LocalFileSystem(), url
+    if scheme == "az":
+        host = env["AZURITE_BLOB_STORAGE_URL"].split("://")[1]
+        return pafs.AzureFileSystem("devstoreaccount1", AZURITE_KEY, blob_storage_authority=host, dfs_storage_authority=host,
+                                    blob_storage_scheme="http", dfs_storage_scheme="http"), path
+    # What is behind gs:// is an S3 server, and so it is read past what stands before it.
     return pafs.S3FileSystem(access_key=env["AWS_ACCESS_KEY_ID"], secret_key=env["AWS_SECRET_ACCESS_KEY"], region=env["AWS_REGION"],
-                             endpoint_override=env["AWS_ENDPOINT_URL"].split("://")[1], scheme="http"), url.removeprefix("s3://")
+                             endpoint_override=env["AWS_ENDPOINT_URL"].split("://")[1], scheme="http"), path
 
 
 def files(url, env):
@@ -73,7 +83,7 @@ def files(url, env):
 
 def localised(url, env, work):
     """The lake as a local folder: DuckDB's own S3 extension would have to be downloaded."""
-    if not url.startswith("s3://"):
+    if "://" not in url:
         return url
     copy = Path(work) / "downloaded"
     shutil.rmtree(copy, ignore_errors=True)

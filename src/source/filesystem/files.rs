@@ -32,8 +32,12 @@ impl Folder {
             let place = format!("table '{}': '{}' cannot be listed", self.table, self.shown);
             Error::retry(place).caused_by(error)
         };
-        // A folder is no object; stores say so in different ways, and one that cannot be reached cannot list either.
-        if let Ok(one) = self.store.head(&self.root).await {
+        // A folder is no object; stores say so in different ways, and one that cannot be reached cannot list either. A whole bucket is
+        // no object in any case, and its answer would be none that a client can read.
+        let root = &self.root;
+        if !root.as_ref().is_empty()
+            && let Ok(one) = self.store.head(root).await
+        {
             let name = self.shown.as_str().into();
             return Ok(vec![File {
                 name,
@@ -84,14 +88,14 @@ impl File {
             modified_ms: self.modified_ms,
         }
     }
+}
 
-    /// The value of `column` in a path like `.../dt=2024-01-01/hour=07/file`.
-    pub fn partition_value(&self, column: &str) -> Option<String> {
-        let mut parts = self.name.split('/').filter_map(|part| part.split_once('='));
-        parts
-            .rfind(|(name, _)| *name == column)
-            .map(|(_, value)| unescaped(value))
-    }
+/// The value of `column` in a path like `.../dt=2024-01-01/hour=07/file`.
+pub(super) fn partition_value(path: &str, column: &str) -> Option<String> {
+    let mut parts = path.split('/').filter_map(|part| part.split_once('='));
+    parts
+        .rfind(|(name, _)| *name == column)
+        .map(|(_, value)| unescaped(value))
 }
 
 /// Undoes `%2F` and the like, which stand in a path for characters that cannot.

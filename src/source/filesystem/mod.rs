@@ -1,33 +1,41 @@
-//! Files under a folder, local or on S3.
+//! Files under a folder, local or in a cloud.
 //!
 //! One file is one split, and the records in it are counted from 0. Files are read in the order of their names as far as
 //! several are read at once; names that begin with `_` or `.` are passed over. A file must not change once it is there:
 //! a position in it counts its records, and a restart counts them again.
 //!
 //! All I/O happens on tokio, ahead of the readers and through bounded channels; what is read ahead by all readers together
-//! stays within the memory budget.
+//! stays within the memory budget, because only so many of them have their file open at a time.
 
 mod files;
 mod parquet;
 mod records;
+mod shape;
 mod text;
+mod turns;
+mod unpack;
 
 use super::{Poll, Position, Positions, Reader, Source, SourceContext, Split, Waker};
-use crate::catalog::hive::NULL_PARTITION;
 use crate::error::{Error, Result};
 use crate::plan::Scan;
 use crate::sql::values::duration;
-use arrow::datatypes::SchemaRef;
 pub(crate) use files::unescaped;
 use files::{File, Folder};
 use object_store::ObjectStore;
 use records::Quoting;
+pub use shape::Shape;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
+use text::Text;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
+use turns::{MOST_OPEN, Opener, PatientReader, Place, Turns};
+use unpack::Packing;
+
+/// Open files may take so many times what is read ahead of them: a Parquet file is held by whole row groups.
+const OPEN_BUDGETS: usize = 4;
 
 /// One table's files.
 pub struct FilesystemSource {
@@ -38,33 +46,27 @@ pub struct FilesystemSource {
     /// How often to look for new files; a source without it ends.
     monitor: Option<Duration>,
     files: BTreeMap<Split, File>,
+    turns: Arc<Turns>,
     watch: Option<Watch>,
     discovered: bool,
 }
 
+#[derive(Clone)]
 enum Format {
     /// Records of text, for a decoder.
-    Text {
-        quoting: Option<Quoting>,
-    },
+    Text(Text),
     Parquet,
 }
 
-/// What a Parquet file is turned into.
-#[derive(Clone)]
-struct Shape {
-    schema: SchemaRef,
-    partitioned_by: Arc<[String]>,
-    /// Stands in a path for NULL.
-    default_partition: Arc<str>,
-}
-
 /// What a file's reader works with.
+#[derive(Clone)]
 struct Opening {
     store: Arc<dyn ObjectStore>,
     file: File,
     /// Records to pass over.
     skip: i64,
+    /// Where one of them begins, the last one that is known.
+    known: Place,
     waker: Waker,
     runtime: Handle,
     /// Bytes that this reader may hold ahead.
@@ -96,27 +98,20 @@ impl FilesystemSource {
         let (store, root) = (context.stores)(path)?;
         let format = match options.get("format") {
             Some("parquet") => Format::Parquet,
-            Some("json" | "raw") => Format::Text { quoting: None },
-            Some("csv") => Format::Text {
+            Some(text @ ("json" | "raw")) => Format::Text(Text {
+                quoting: None,
+                raw: text == "raw",
+            }),
+            Some("csv") => Format::Text(Text {
                 quoting: Quoting::of(table)?,
-            },
+                raw: false,
+            }),
             Some(other) => {
                 let what = format!("'{other}' is none of json, csv, raw, parquet");
                 return Err(error("format", &what));
             }
             None => return Err(error("format", "is needed: json, csv, raw or parquet")),
         };
-        let used = table
-            .partitioned_by
-            .iter()
-            .find(|name| scan.decoded.index_of(name).is_ok());
-        if let (Format::Text { .. }, Some(column)) = (&format, used) {
-            return Err(Error::job(format!(
-                "table '{}': the partition column '{column}' is in the path, which is read with the format parquet only; \
-                 take it out of PARTITIONED BY, or do not use it",
-                table.name
-            )));
-        }
         let monitor = match options.get("source.monitor-interval") {
             None => None,
             Some(text) => match duration(text) {
@@ -124,9 +119,6 @@ impl FilesystemSource {
                 _ => return Err(error("source.monitor-interval", "needs a time like '10 s'")),
             },
         };
-        let default_partition = options
-            .get("partition.default-name")
-            .unwrap_or(NULL_PARTITION);
         Ok(FilesystemSource {
             folder: Arc::new(Folder {
                 table: table.name.clone(),
@@ -135,14 +127,11 @@ impl FilesystemSource {
                 shown: path.trim_end_matches('/').to_string(),
             }),
             format,
-            shape: Shape {
-                schema: Arc::clone(&scan.decoded),
-                partitioned_by: table.partitioned_by.clone().into(),
-                default_partition: default_partition.into(),
-            },
+            shape: Shape::of(scan),
             context: context.clone(),
             monitor: monitor.filter(|_| !context.bounded),
             files: BTreeMap::new(),
+            turns: Turns::new(OPEN_BUDGETS * context.memory_budget, context.waker.clone()),
             watch: None,
             discovered: false,
         })
@@ -244,14 +233,31 @@ impl Source for FilesystemSource {
             store: Arc::clone(&self.folder.store),
             file,
             skip: from.offset,
+            known: Place::default(),
             waker: self.context.waker.clone(),
             runtime: self.context.runtime.clone(),
-            budget: self.context.memory_budget / self.files.len().max(1),
+            budget: self.context.memory_budget / self.files.len().clamp(1, MOST_OPEN),
         };
-        Ok(match &self.format {
-            Format::Text { quoting } => Box::new(text::TextReader::open(opening, quoting.clone())?),
-            Format::Parquet => Box::new(parquet::ParquetReader::open(opening, self.shape.clone())?),
-        })
+        let (facts, size) = (opening.file.facts(), opening.file.size);
+        let cost = match &self.format {
+            // What cannot be unpacked is refused before anything is read.
+            Format::Text(_) => Packing::of(&opening.file.name).map(|_| opening.budget)?,
+            Format::Parquet => usize::try_from(size).unwrap_or(usize::MAX / 2),
+        };
+        let (format, shape) = (self.format.clone(), self.shape.clone());
+        let opener: Opener = Box::new(move |skip, known| {
+            let opening = Opening {
+                skip,
+                known,
+                ..opening.clone()
+            };
+            Ok(match &format {
+                Format::Text(text) => Box::new(text::TextReader::open(opening, text)?),
+                Format::Parquet => Box::new(parquet::ParquetReader::open(opening, shape.clone())?),
+            })
+        });
+        let reader = PatientReader::new(&self.turns, cost, facts, from, opener);
+        Ok(Box::new(reader))
     }
 
     fn acknowledge(&mut self, _positions: &Positions) {}

@@ -1,15 +1,15 @@
 //! Reads a Parquet file: the columns that the job uses, in the types that the table declares.
 
 use super::super::{BadRow, Columns, FileFacts, Poll, Position, Reader, Waker};
-use super::{File, Opening, Shape};
-use crate::catalog::hive::NULL_PARTITION;
+use super::shape::{Shape, cast};
+use super::turns::{FileReader, Place};
+use super::{File, Opening};
 use crate::decode::Reason;
 use crate::decode::dead_letters::rows_as_json;
 use crate::error::{Error, Result};
 use crate::store::{ParquetObject, unreadable};
-use arrow::array::{Array, ArrayRef, StringArray, new_null_array};
-use arrow::compute::{CastOptions, cast_with_options, concat_batches};
-use arrow::datatypes::FieldRef;
+use arrow::array::{Array, new_null_array};
+use arrow::compute::concat_batches;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use futures::StreamExt;
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
@@ -78,6 +78,13 @@ impl Reader for ParquetReader {
     }
 }
 
+impl FileReader for ParquetReader {
+    /// Its rows are found by their numbers.
+    fn place(&self) -> Place {
+        Place::default()
+    }
+}
+
 /// Decodes ahead of the reader, one batch in the channel and one under way.
 async fn read(opening: Opening, shape: &Shape, batches: &Sender<Result<Columns>>) -> Result<()> {
     let Opening {
@@ -101,8 +108,7 @@ async fn read(opening: Opening, shape: &Shape, batches: &Sender<Result<Columns>>
         .iter()
         .enumerate()
         .filter(|(_, field)| {
-            shape.schema.index_of(field.name()).is_ok()
-                && !shape.partitioned_by.contains(field.name())
+            shape.schema.index_of(field.name()).is_ok() && !shape.is_in_path(field.name())
         });
     let roots: Vec<usize> = wanted.map(|(index, _)| index).collect();
     let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
@@ -225,8 +231,8 @@ fn fitted(batch: &RecordBatch, shape: &Shape, file: &File) -> Result<RecordBatch
     let rows = batch.num_rows();
     let mut columns = Vec::with_capacity(shape.schema.fields().len());
     for field in shape.schema.fields() {
-        let column = if shape.partitioned_by.contains(field.name()) {
-            in_path(field, shape, file, rows)?
+        let column = if shape.is_in_path(field.name()) {
+            shape.in_path(field, &file.name, rows)?
         } else {
             match batch.column_by_name(field.name()) {
                 Some(column) => cast(column, field)?,
@@ -250,40 +256,4 @@ fn fitted(batch: &RecordBatch, shape: &Shape, file: &File) -> Result<RecordBatch
                 .into()
         },
     )
-}
-
-fn cast(column: &ArrayRef, field: &FieldRef) -> Result<ArrayRef> {
-    if column.data_type() == field.data_type() {
-        return Ok(Arc::clone(column));
-    }
-    let strict = CastOptions {
-        safe: false,
-        ..CastOptions::default()
-    };
-    cast_with_options(column, field.data_type(), &strict).map_err(|error| {
-        Error::data(format!(
-            "column '{}' is {} in it, which does not fit the table's {}",
-            field.name(),
-            column.data_type(),
-            field.data_type()
-        ))
-        .caused_by(error)
-    })
-}
-
-fn in_path(field: &FieldRef, shape: &Shape, file: &File, rows: usize) -> Result<ArrayRef> {
-    let value = file.partition_value(field.name()).ok_or_else(|| {
-        Error::data(format!(
-            "its path has no '{}=...', by which the table is partitioned",
-            field.name()
-        ))
-    })?;
-    let null = value == *shape.default_partition || value == NULL_PARTITION;
-    let one = cast(
-        &(Arc::new(StringArray::from(vec![(!null).then_some(value)])) as ArrayRef),
-        field,
-    )?;
-    let all = arrow::array::UInt32Array::from(vec![0; rows]);
-    debug_assert_eq!(one.len(), 1);
-    Ok(arrow::compute::take(&one, &all, None)?)
 }

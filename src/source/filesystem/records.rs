@@ -9,6 +9,8 @@ pub(super) struct Quoting {
     pub quote: u8,
     pub delimiter: u8,
     pub escape: Option<u8>,
+    /// Whether a record that begins with # is a comment, in which quotes mean nothing.
+    pub comments: bool,
 }
 
 impl Quoting {
@@ -39,6 +41,7 @@ impl Quoting {
             quote,
             delimiter,
             escape,
+            comments: table.options.get("csv.allow-comments") == Some("true"),
         }))
     }
 }
@@ -53,7 +56,9 @@ pub(super) struct Splitter {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
+    RecordStart,
     FieldStart,
+    Comment,
     Plain,
     Quoted,
     /// Behind a quote inside quotes: the end of the field, or the first half of a doubled quote.
@@ -68,14 +73,14 @@ impl Splitter {
     pub fn new(quoting: Option<Quoting>) -> Self {
         Splitter {
             quoting,
-            state: State::FieldStart,
+            state: State::RecordStart,
             seen: 0,
         }
     }
 
     /// Forgets the record that is under way: it was the last, and had no line break.
     pub fn reset(&mut self) {
-        self.state = State::FieldStart;
+        self.state = State::RecordStart;
         self.seen = 0;
     }
 
@@ -89,10 +94,14 @@ impl Splitter {
                 let ends = *byte == b'\n'
                     && matches!(
                         self.state,
-                        State::FieldStart | State::Plain | State::QuoteInQuoted
+                        State::RecordStart
+                            | State::FieldStart
+                            | State::Comment
+                            | State::Plain
+                            | State::QuoteInQuoted
                     );
                 self.state = if ends {
-                    State::FieldStart
+                    State::RecordStart
                 } else {
                     self.state.after(*byte, quoting)
                 };
@@ -116,6 +125,8 @@ impl Splitter {
 impl State {
     fn after(self, byte: u8, quoting: &Quoting) -> State {
         match self {
+            State::Comment => State::Comment,
+            State::RecordStart if quoting.comments && byte == b'#' => State::Comment,
             State::Escaped { quoted: true } => State::Quoted,
             State::Escaped { quoted: false } => State::Plain,
             State::Quoted if Some(byte) == quoting.escape => State::Escaped { quoted: true },
@@ -124,7 +135,7 @@ impl State {
             State::QuoteInQuoted if byte == quoting.quote => State::Quoted,
             _ if byte == quoting.delimiter => State::FieldStart,
             _ if Some(byte) == quoting.escape => State::Escaped { quoted: false },
-            State::FieldStart if byte == quoting.quote => State::Quoted,
+            State::RecordStart | State::FieldStart if byte == quoting.quote => State::Quoted,
             _ => State::Plain,
         }
     }
@@ -162,6 +173,7 @@ mod tests {
                 quote: b'"',
                 delimiter: b',',
                 escape: None,
+                comments: true,
             })
         };
         let escaping = || {
@@ -169,6 +181,7 @@ mod tests {
                 quote: b'\'',
                 delimiter: b';',
                 escape: Some(b'\\'),
+                comments: false,
             })
         };
         let cases: &[(&str, Option<Quoting>, &[&str])] = &[
@@ -179,6 +192,11 @@ mod tests {
                 "\"say \"\"hi\"\"\n\"\nx\n",
                 csv(),
                 &["\"say \"\"hi\"\"\n\"", "x", ""],
+            ),
+            (
+                "# say, \"hi\nx,\"#\n\"\n",
+                csv(),
+                &["# say, \"hi", "x,\"#\n\"", ""],
             ),
             ("5\" pipe\nx\n", csv(), &["5\" pipe", "x", ""]),
             ("\"a\" ,b\nc\n", csv(), &["\"a\" ,b", "c", ""]),

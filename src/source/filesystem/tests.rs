@@ -2,7 +2,7 @@ use super::super::suite::{self, Bench};
 use super::*;
 use crate::decode::Reason;
 use arrow::array::{AsArray, Int32Array, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -177,6 +177,72 @@ fn packed_text_reads_as_plain_text() {
         all("a.json.zst", &[zstd(first), zstd(second)].concat()),
         plain
     );
+}
+
+/// The records of the one file of a table.
+fn records(name: &str, bytes: &[u8], options: &[(&str, &str)], max_bytes: usize) -> Vec<String> {
+    let folder = Temporary::new();
+    folder.write(name, bytes);
+    let bench = Bench::new();
+    let mut source = source(&bench.context(), &folder, options).unwrap();
+    let split = source.discover().unwrap().remove(0);
+    let mut reader = source.open(&split, None).unwrap();
+    let mut rows = Vec::new();
+    loop {
+        match reader.poll(max_bytes).unwrap() {
+            Poll::Records(records) => {
+                let values = (0..records.len()).map(|at| records.value(at).unwrap().to_vec());
+                rows.extend(values.map(|value| String::from_utf8(value).unwrap()));
+            }
+            Poll::Pending { .. } => bench.waker.wait(Duration::from_secs(1)),
+            Poll::Finished => return rows,
+            Poll::Columns(_) => panic!("text has no columns"),
+        }
+    }
+}
+
+#[test]
+fn a_quoted_field_goes_on_over_lines_and_pieces() {
+    // Longer than a piece of the file that is read at once, and than a step of unpacking.
+    let long = "line\r\nanother, \"\"quoted\"\"\n".repeat(20_000);
+    let text = format!("1,\"{long}\"\r\n2,b\r\n3,\"x\"");
+    let expected = [format!("1,\"{long}\""), "2,b".into(), "3,\"x\"".into()];
+    let csv = [("format", "csv")];
+    assert_eq!(records("a.csv", text.as_bytes(), &csv, 1), expected);
+    let packed = gzip(text.as_bytes());
+    assert_eq!(records("a.csv.gz", &packed, &csv, 1), expected);
+    assert_eq!(records("a.csv", b"", &csv, 1), Vec::<String>::new());
+}
+
+#[test]
+fn a_mark_at_the_beginning_is_no_text() {
+    let marked = b"\xef\xbb\xbf1\n\xef\xbb\xbf2";
+    for (format, name, file) in [
+        ("csv", "a.csv", marked.to_vec()),
+        ("json", "a.json.gz", gzip(marked)),
+    ] {
+        let found = records(name, &file, &[("format", format)], 1);
+        assert_eq!(found, ["1", "\u{feff}2"], "{format}");
+    }
+    let raw = records("a", marked, &[("format", "raw")], 1);
+    assert_eq!(raw, ["\u{feff}1", "\u{feff}2"]);
+    for short in ["", "1", "12"] {
+        let found = records("a.csv", short.as_bytes(), &[("format", "csv")], 1);
+        assert_eq!(found.concat(), short);
+    }
+}
+
+/// More than are open at a time, so some are opened when others have ended.
+#[test]
+fn many_files_keep_the_contract() {
+    let folder = Temporary::new();
+    for file in 0..(MOST_OPEN + 10) {
+        folder.write(&format!("{file:03}.json"), lines(3).as_bytes());
+    }
+    let bench = Bench::new();
+    suite::check(&bench, &mut || {
+        Box::new(source(&bench.context(), &folder, &[("format", "json")]).unwrap())
+    });
 }
 
 #[test]
@@ -375,6 +441,12 @@ fn what_cannot_be_is_refused() {
     };
     assert!(refusal(&[]).contains("'format'"));
     assert!(refusal(&[("format", "orc")]).contains("orc"));
+    let packed = Temporary::new();
+    packed.write("a.csv.bz2", b"BZh9");
+    let mut source = source(&bench.context(), &packed, &[("format", "csv")]).unwrap();
+    let split = source.discover().unwrap().remove(0);
+    let error = source.open(&split, None).err().unwrap();
+    assert!(error.exit_code() == 2 && error.to_string().contains("a.csv.bz2"));
     assert!(
         refusal(&[("format", "csv"), ("csv.quote-character", "<<")])
             .contains("'csv.quote-character'")

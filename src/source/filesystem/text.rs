@@ -2,27 +2,42 @@
 
 use super::super::{FileFacts, Poll, Position, Reader, Records, Waker};
 use super::records::{Quoting, Splitter, without_break};
+use super::turns::{FileReader, Place};
+use super::unpack::{Packing, Unpacker};
 use super::{File, Opening};
 use crate::error::{Error, Result};
 use bytes::Bytes;
 use object_store::ObjectStoreExt;
-use std::io::Write;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::mpsc::{Receiver, channel};
-use zstd::stream::raw::{InBuffer, Operation, OutBuffer};
 
 /// The most records in one run.
 const MAX_RECORDS: usize = 16 * 1024;
 /// A record longer than this is a quote that was never closed, or no text at all.
 const MAX_RECORD: usize = 64 << 20;
+/// What some programs put before UTF-8, and what is no part of the first field.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// What a text file holds.
+#[derive(Debug, Clone)]
+pub(super) struct Text {
+    pub quoting: Option<Quoting>,
+    /// Bytes for themselves, so that none is taken for a mark.
+    pub raw: bool,
+}
 
 pub(super) struct TextReader {
     file: File,
+    packing: Packing,
     chunks: Receiver<object_store::Result<Bytes>>,
     unpacked: Unpacker,
     splitter: Splitter,
     /// Where in the unpacked bytes the next record begins.
     start: usize,
+    /// Where in the file the unpacked bytes begin, if it is not packed.
+    at: u64,
+    /// Whether a mark may stand here, at the beginning of the file.
+    may_be_marked: bool,
     /// Records before this one were read earlier.
     skip: i64,
     next: i64,
@@ -32,16 +47,27 @@ pub(super) struct TextReader {
 }
 
 impl TextReader {
-    pub fn open(opening: Opening, quoting: Option<Quoting>) -> Result<Self> {
-        let unpacked = Unpacker::of(&opening.file)?;
+    pub fn open(opening: Opening, text: &Text) -> Result<Self> {
+        let packing = Packing::of(&opening.file.name)?;
+        let unpacked = Unpacker::new(packing).map_err(|error| {
+            Error::data(format!("file '{}' cannot be unpacked", opening.file.name)).caused_by(error)
+        })?;
+        // Packed bytes can only be read from their beginning.
+        let Place { byte, record } = match packing {
+            Packing::None => opening.known,
+            _ => Place::default(),
+        };
         Ok(TextReader {
             file: opening.file.clone(),
+            packing,
             skip: opening.skip,
-            chunks: fetch(opening),
+            chunks: fetch(opening, byte),
             unpacked,
-            splitter: Splitter::new(quoting),
+            splitter: Splitter::new(text.quoting.clone()),
             start: 0,
-            next: 0,
+            at: byte,
+            may_be_marked: byte == 0 && !text.raw,
+            next: record,
             drained: false,
             finished: false,
         })
@@ -59,6 +85,7 @@ impl TextReader {
     /// Gets the next bytes, if they are there; false when there is nothing to look at yet.
     fn advance(&mut self) -> Result<bool> {
         self.unpacked.forget(self.start);
+        self.at += self.start as u64;
         self.start = 0;
         if self.unpacked.bytes().len() > MAX_RECORD {
             return Err(self.error(format!(
@@ -67,10 +94,13 @@ impl TextReader {
                 MAX_RECORD >> 20
             )));
         }
+        let more = self.unpacked.unpack();
+        if more.map_err(|error| self.error("it cannot be unpacked").caused_by(error))? {
+            return Ok(true);
+        }
         match self.chunks.try_recv() {
             Ok(Ok(chunk)) => {
-                let unpacked = self.unpacked.push(&chunk);
-                unpacked.map_err(|error| self.error("it cannot be unpacked").caused_by(error))?;
+                self.unpacked.push(chunk);
                 Ok(true)
             }
             Ok(Err(error)) => {
@@ -87,6 +117,21 @@ impl TextReader {
         }
     }
 
+    /// Steps over the mark at the beginning of the file; false while it cannot be told whether there is one.
+    fn unmarked(&mut self) -> bool {
+        if self.may_be_marked {
+            let bytes = self.unpacked.bytes();
+            if bytes.len() < BYTE_ORDER_MARK.len() && !self.drained {
+                return false;
+            }
+            self.may_be_marked = false;
+            if bytes.starts_with(BYTE_ORDER_MARK) {
+                self.start = BYTE_ORDER_MARK.len();
+            }
+        }
+        true
+    }
+
     fn error(&self, what: impl std::fmt::Display) -> Error {
         Error::data(format!("file '{}': {what}", self.file.name))
     }
@@ -100,6 +145,12 @@ impl Reader for TextReader {
     fn poll(&mut self, max_bytes: usize) -> Result<Poll> {
         let mut records = Records::default();
         while !self.finished && records.len() < MAX_RECORDS && records.byte_size() < max_bytes {
+            if !self.unmarked() {
+                if !self.advance()? {
+                    break;
+                }
+                continue;
+            }
             let pending = &self.unpacked.bytes()[self.start..];
             if let Some(length) = self.splitter.record(pending) {
                 self.take(&mut records, length);
@@ -130,8 +181,20 @@ impl Reader for TextReader {
     }
 }
 
-/// Reads the file ahead in pieces: one in the channel and one under way.
-fn fetch(opening: Opening) -> Receiver<object_store::Result<Bytes>> {
+impl FileReader for TextReader {
+    fn place(&self) -> Place {
+        match self.packing {
+            Packing::None => Place {
+                byte: self.at + self.start as u64,
+                record: self.next,
+            },
+            _ => Place::default(),
+        }
+    }
+}
+
+/// Reads the file ahead in pieces, from this byte: one in the channel and one under way.
+fn fetch(opening: Opening, mut from: u64) -> Receiver<object_store::Result<Bytes>> {
     let (sender, chunks) = channel(1);
     let Opening {
         store,
@@ -144,7 +207,6 @@ fn fetch(opening: Opening) -> Receiver<object_store::Result<Bytes>> {
     let piece = (budget / 3).clamp(64 << 10, 4 << 20) as u64;
     runtime.spawn(async move {
         let wake = Wake(waker);
-        let mut from = 0;
         while from < file.size {
             let to = file.size.min(from + piece);
             let chunk = store.get_range(&file.path, from..to).await;
@@ -167,93 +229,5 @@ struct Wake(Waker);
 impl Drop for Wake {
     fn drop(&mut self) {
         self.0.wake();
-    }
-}
-
-/// The file's bytes, unpacked as they come.
-struct Unpacker {
-    packing: Packing,
-    bytes: Vec<u8>,
-}
-
-enum Packing {
-    None,
-    Gzip(Box<flate2::write::MultiGzDecoder<Vec<u8>>>),
-    /// And whether the bytes so far are whole frames.
-    Zstd(zstd::stream::raw::Decoder<'static>, bool),
-}
-
-impl Unpacker {
-    fn of(file: &File) -> Result<Self> {
-        let extension = file.name.rsplit('.').next().unwrap_or_default();
-        let packing = match extension.to_ascii_lowercase().as_str() {
-            "gz" | "gzip" => {
-                Packing::Gzip(Box::new(flate2::write::MultiGzDecoder::new(Vec::new())))
-            }
-            "zst" | "zstd" => {
-                let decoder = zstd::stream::raw::Decoder::new().map_err(|error| {
-                    Error::data(format!("file '{}' cannot be unpacked", file.name)).caused_by(error)
-                })?;
-                Packing::Zstd(decoder, true)
-            }
-            "bz2" | "xz" | "deflate" | "lz4" | "snappy" => {
-                return Err(Error::job(format!(
-                    "file '{}': '{extension}' cannot be unpacked; use gz or zst, or unpack it first",
-                    file.name
-                )));
-            }
-            _ => Packing::None,
-        };
-        Ok(Unpacker {
-            packing,
-            bytes: Vec::new(),
-        })
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    fn push(&mut self, chunk: &[u8]) -> std::io::Result<()> {
-        match &mut self.packing {
-            Packing::None => self.bytes.extend_from_slice(chunk),
-            Packing::Gzip(decoder) => {
-                decoder.write_all(chunk)?;
-                self.bytes.append(decoder.get_mut());
-            }
-            Packing::Zstd(decoder, whole) => {
-                let mut input = InBuffer::around(chunk);
-                let mut piece = [0; 64 << 10];
-                loop {
-                    let mut output = OutBuffer::around(&mut piece[..]);
-                    let left = decoder.run(&mut input, &mut output)?;
-                    *whole = left == 0;
-                    let filled = output.pos();
-                    self.bytes.extend_from_slice(&piece[..filled]);
-                    if input.pos() == chunk.len() && filled < piece.len() {
-                        break;
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Fails where the file stops in the middle.
-    fn end(&mut self) -> std::io::Result<()> {
-        match &mut self.packing {
-            Packing::None | Packing::Zstd(_, true) => Ok(()),
-            Packing::Zstd(_, false) => Err(std::io::ErrorKind::UnexpectedEof.into()),
-            Packing::Gzip(decoder) => {
-                decoder.try_finish()?;
-                self.bytes.append(decoder.get_mut());
-                Ok(())
-            }
-        }
-    }
-
-    /// Gives up the first bytes, which were read.
-    fn forget(&mut self, count: usize) {
-        self.bytes.drain(..count);
     }
 }

@@ -18,6 +18,11 @@ pub const DELAY: &str = "sink.partition-commit.delay";
 pub const SUCCESS_FILE_NAME: &str = "sink.partition-commit.success-file.name";
 pub const TIMESTAMP_PATTERN: &str = "partition.time-extractor.timestamp-pattern";
 pub const TIMESTAMP_FORMATTER: &str = "partition.time-extractor.timestamp-formatter";
+/// How text is packed.
+pub const TEXT_COMPRESSION: &str = "tributary.text.compression";
+pub const TEXT_COMPRESSIONS: &[&str] = &["none", "gzip", "zstd"];
+/// The first line of a CSV file.
+pub const CSV_HEADER: &str = "tributary.csv.header";
 /// What the options of partition projection begin with; the rest is Athena's own words.
 pub const PROJECTION: &str = "tributary.glue.projection.";
 /// What Athena counts the steps of projected dates in, each finer than the one before.
@@ -37,7 +42,7 @@ pub(super) const FILES: &[OptionSpec] = &[
     OptionSpec::new(
         "path",
         Kind::Text,
-        "the table's folder: a path, file:// or s3://",
+        "the table's folder: a path, file://, s3://, gs:// or az://",
     )
     .required(),
     OptionSpec::new("format", Kind::Text, "the format of the files"),
@@ -87,6 +92,18 @@ pub(super) const FILES: &[OptionSpec] = &[
         "how pages of Parquet are compressed",
     )
     .default("zstd"),
+    OptionSpec::new(
+        TEXT_COMPRESSION,
+        Kind::OneOf(TEXT_COMPRESSIONS),
+        "how files of JSON and CSV are packed when they are written; the ending of their names, .gz or .zst, says it to who reads",
+    )
+    .default("none"),
+    OptionSpec::new(
+        CSV_HEADER,
+        Kind::Boolean,
+        "whether a file of CSV begins with the names of the columns: passed over when it is read, and written",
+    )
+    .default("false"),
     OptionSpec::new("sink.shuffle-by-partition.enable", Kind::Boolean, "")
         .no_effect("each lane writes the partitions it has"),
     OptionSpec::new("auto-compaction", Kind::Boolean, "")
@@ -220,8 +237,33 @@ pub(super) const GLUE: &[OptionSpec] = &[
 
 /// What the options of one table have to do with each other. What needs the job's settings too is judged where both are known.
 pub(super) fn check(table: &Table, _: Uses) -> Parsed<()> {
+    check_text(table)?;
     check_commit(table)?;
     check_projection(table)
+}
+
+fn check_text(table: &Table) -> Parsed<()> {
+    let format = table.options.get("format").unwrap_or_default();
+    for (key, formats, instead) in [
+        (
+            TEXT_COMPRESSION,
+            ["json", "csv"].as_slice(),
+            "'tributary.parquet.compression' is for Parquet",
+        ),
+        (CSV_HEADER, ["csv"].as_slice(), "leave it out"),
+    ] {
+        if let Some(entry) = table.options.entries.get(key)
+            && !formats.contains(&format)
+        {
+            let message = format!(
+                "'{key}' is about {}, and the format of '{}' is {format}",
+                formats.join(" and "),
+                table.name
+            );
+            return Err(Refusal::new(entry.place, message).hint(instead));
+        }
+    }
+    Ok(())
 }
 
 fn check_commit(table: &Table) -> Parsed<()> {

@@ -13,7 +13,7 @@ pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec::new(
         PATH,
         Kind::Text,
-        "the file: a path, file:// or s3://; several tables may name the same",
+        "the file: a path, file://, s3://, gs:// or az://; several tables may name the same",
     )
     .required(),
     OptionSpec::new(

@@ -200,6 +200,21 @@ fn options_that_are_refused() {
             "snappy",
         ),
         (
+            format!("{files},\n'tributary.text.compression' = 'bzip2'"),
+            "5:1: 'bzip2' is not a value for 'tributary.text.compression'",
+            "gzip",
+        ),
+        (
+            format!("{files},\n'tributary.text.compression' = 'gzip'"),
+            "5:1: 'tributary.text.compression' is about json and csv, and the format of 't' is parquet",
+            "'tributary.parquet.compression' is for Parquet",
+        ),
+        (
+            format!("{files},\n'tributary.csv.header' = 'true'"),
+            "5:1: 'tributary.csv.header' is about csv, and the format of 't' is parquet",
+            "leave it out",
+        ),
+        (
             format!("{files},\n'path' = 'q'"),
             "5:1: the option 'path' is given twice",
             "4:",
