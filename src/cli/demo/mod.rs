@@ -37,7 +37,7 @@ pub struct Args {
     /// Stop after this time; without it, at Ctrl-C.
     #[arg(long, value_name = "30s", value_parser = duration)]
     duration: Option<Duration>,
-    /// Events a second; 2000 by default, and 200 of the medical and login jobs.
+    /// Events a second; without it, as many as suit the job.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     rate: Option<u64>,
     /// Where the tables are written; a new folder for temporary files by default.
@@ -70,6 +70,13 @@ pub fn demo(args: Args) -> Result<u8> {
     let (job, documents) = stand_ins::load(demo, &places)?;
     for topic in topics::of(&job) {
         broker.create(&topic, PARTITIONS)?;
+    }
+    if demo.fed == Fed::Files {
+        let made = std::fs::create_dir_all(&places.entries);
+        made.map_err(|error| {
+            let what = format!("'{}' cannot be made", places.entries.display());
+            Error::retry(what).caused_by(error)
+        })?;
     }
     introduce(demo, &places, &documents);
 
@@ -163,7 +170,8 @@ fn tell_of_topics(places: &Places, topics: &[String]) {
             debug!("{error}");
             None
         });
-        println!("  {topic:<24} {}", last.as_deref().unwrap_or("(none)"));
+        let last = last.unwrap_or_else(|| "(none)".to_string());
+        println!("  {topic:<24} {}", last.replace('\n', " "));
     }
 }
 
