@@ -4,7 +4,7 @@
 --
 -- Anybody can try all four thousand million IPv4 addresses, so a plain SHA-256 of one is no secret. With HASH_KEY set, the hash
 -- depends on it: SHA256(key || SHA256(key || text)). With IP_PRIVACY=truncate an IPv4 address only loses its last number, and still
--- tells the network.
+-- tells the network. With MASK_CLEANED_DATA=false, addresses and devices stand in cleaned-data as they came.
 
 SET 'pipeline.name' = 'login-privacy';
 SET 'execution.checkpointing.interval' = '10 s';
@@ -30,16 +30,19 @@ CREATE TABLE logins (
   'tributary.dead-letters' = 'errors'
 );
 
-CREATE VIEW masked AS
-SELECT user_id, app_version,
+-- Every login, as it came and with what may be told in its place.
+CREATE VIEW hashed AS
+SELECT user_id, app_version, ip, locale, device_id,
+  DATE_FORMAT(TO_TIMESTAMP_LTZ(`timestamp`, 0), 'yyyy-MM-dd HH:mm:ss') AS `timestamp`,
+  device_type,
   COALESCE(
     CASE WHEN '${IP_PRIVACY:-hash}' = 'truncate' THEN REGEXP_EXTRACT(ip, '^(\d+\.\d+\.\d+)\.\d+$', 1) || '.0' END,
-    CASE WHEN '${HASH_KEY:-}' = '' THEN SHA256(ip) ELSE SHA256('${HASH_KEY:-}' || SHA256('${HASH_KEY:-}' || ip)) END) AS ip,
-  locale,
-  CASE WHEN '${HASH_KEY:-}' = '' THEN SHA256(device_id) ELSE SHA256('${HASH_KEY:-}' || SHA256('${HASH_KEY:-}' || device_id)) END AS device_id,
-  DATE_FORMAT(TO_TIMESTAMP_LTZ(`timestamp`, 0), 'yyyy-MM-dd HH:mm:ss') AS `timestamp`,
-  device_type
+    CASE WHEN '${HASH_KEY:-}' = '' THEN SHA256(ip) ELSE SHA256('${HASH_KEY:-}' || SHA256('${HASH_KEY:-}' || ip)) END) AS masked_ip,
+  CASE WHEN '${HASH_KEY:-}' = '' THEN SHA256(device_id) ELSE SHA256('${HASH_KEY:-}' || SHA256('${HASH_KEY:-}' || device_id)) END AS masked_device_id
 FROM logins;
+
+CREATE VIEW masked AS
+SELECT user_id, app_version, masked_ip AS ip, locale, masked_device_id AS device_id, `timestamp`, device_type FROM hashed;
 
 -- Counts of all that came so far, beside each login.
 CREATE VIEW counted AS
@@ -118,7 +121,13 @@ EXECUTE STATEMENT SET BEGIN
 
 INSERT INTO processed_output SELECT * FROM masked WHERE app_version = '${APP_VERSION:-2.3.0}';
 
-INSERT INTO cleaned_data SELECT * FROM masked WHERE app_version <> '${APP_VERSION:-2.3.0}';
+INSERT INTO cleaned_data
+SELECT user_id, app_version,
+  CASE WHEN LOWER('${MASK_CLEANED_DATA:-true}') = 'false' THEN ip ELSE masked_ip END,
+  locale,
+  CASE WHEN LOWER('${MASK_CLEANED_DATA:-true}') = 'false' THEN device_id ELSE masked_device_id END,
+  `timestamp`, device_type
+FROM hashed WHERE app_version <> '${APP_VERSION:-2.3.0}';
 
 INSERT INTO masked_login SELECT *, SUBSTRING(`timestamp`, 1, 10) FROM masked;
 

@@ -1,6 +1,7 @@
 -- Publishes medical entries: every line of the CSV files in ENTRIES becomes a record of the topic medical-entries, keyed by its patient.
 -- Quotes, commas and line breaks in a field survive. The files begin with a header, `patient_id,medical_entry,timestamp`.
--- To its end and no further: tributary run jobs/medical-publish.sql --bounded. Run again, it publishes only what is new.
+-- To its end and no further: tributary run jobs/medical-publish.sql --bounded. Run again, it publishes only what is new. Without --bounded
+-- it goes on, and looks for new files every WATCH_INTERVAL.
 
 SET 'pipeline.name' = 'medical-publish';
 SET 'execution.checkpointing.dir' = '${CHECKPOINTS:-./checkpoints/medical-publish}';
@@ -13,6 +14,7 @@ CREATE TABLE files (
 ) WITH (
   'connector' = 'filesystem',
   'path' = '${ENTRIES:-./entries}',
+  'source.monitor-interval' = '${WATCH_INTERVAL:-10 s}',
   'format' = 'csv',
   'tributary.dead-letters' = 'dlq'
 );

@@ -7,7 +7,6 @@ mod audit;
 mod check;
 mod compact;
 mod demo;
-mod display;
 mod explain;
 mod generate;
 mod job;
@@ -51,7 +50,7 @@ enum LogFormat {
 
 #[derive(Subcommand)]
 enum Command {
-    /// The emergency job with everything it needs in one process: broker, generator, lake, page.
+    /// A job at work with everything it needs in one process: broker, generator, lake, page.
     Demo(demo::Args),
     /// Run a job.
     Run(run::Args),

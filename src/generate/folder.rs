@@ -1,4 +1,4 @@
-//! Events as files, one for each topic: JSON lines, or CSV with a header.
+//! Events as files: JSON lines, or CSV with a header. One for each topic, or a new one now and then for whoever watches the folder.
 
 use super::pace::Pace;
 use super::{Event, Form, System};
@@ -34,10 +34,7 @@ pub fn to_folder(
             break;
         };
         if !files.contains_key(event.topic) {
-            let (ending, header) = match form(system, event.topic) {
-                Form::Json => ("jsonl", String::new()),
-                Form::Csv { header } => ("csv", format!("{header}\n")),
-            };
+            let (ending, header) = form(system, event.topic);
             let path = folder.join(format!("{}.{ending}", event.topic));
             let file = File::create(&path).map_err(|error| failed(&path, error))?;
             let mut file = BufWriter::with_capacity(1 << 20, file);
@@ -64,10 +61,59 @@ pub fn to_folder(
     Ok(sent)
 }
 
-fn form(system: System, topic: &str) -> Form {
+/// Writes so many events at a time to new files `FOLDER/TOPIC-NUMBER.jsonl` or `.csv`, which appear whole; says how many events.
+pub fn to_new_files(
+    folder: impl AsRef<Path>,
+    system: System,
+    events: impl IntoIterator<Item = Event>,
+    at_a_time: u64,
+    rate: Option<u64>,
+) -> Result<u64> {
+    let folder = folder.as_ref();
+    let failed = |error: std::io::Error| {
+        let what = format!("new files in '{}' cannot be written", folder.display());
+        Error::retry(what).caused_by(error)
+    };
+    fs::create_dir_all(folder).map_err(failed)?;
+    let pace = Pace::new(rate);
+    let mut events = events.into_iter();
+    let mut sent = 0;
+    for number in 1.. {
+        let mut texts: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
+        let before = sent;
+        while sent - before < at_a_time {
+            let Some(event) = events.next() else {
+                break;
+            };
+            let text = texts
+                .entry(event.topic)
+                .or_insert_with(|| form(system, event.topic).1.into_bytes());
+            text.extend_from_slice(&event.value);
+            text.push(b'\n');
+            sent += 1;
+            pace.wait(sent);
+        }
+        if texts.is_empty() {
+            break;
+        }
+        for (topic, text) in texts {
+            let file = format!("{topic}-{number:06}.{}", form(system, topic).0);
+            // Readers pass over names that begin with a dot, and see this one only when it is whole.
+            let hidden = folder.join(format!(".{file}"));
+            fs::write(&hidden, text).map_err(failed)?;
+            fs::rename(&hidden, folder.join(file)).map_err(failed)?;
+        }
+    }
+    Ok(sent)
+}
+
+/// How the file of a topic ends, and its first line.
+fn form(system: System, topic: &str) -> (&'static str, String) {
     let mut topics = system.topics().iter();
-    let topic = topics.find(|known| known.name == topic);
-    topic.map_or(Form::Json, |topic| topic.form)
+    match topics.find(|known| known.name == topic).map(|it| it.form) {
+        Some(Form::Csv { header }) => ("csv", format!("{header}\n")),
+        Some(Form::Json) | None => ("jsonl", String::new()),
+    }
 }
 
 #[cfg(test)]
@@ -90,5 +136,24 @@ mod tests {
         );
         let json = written(System::Login, "user-login.jsonl");
         assert_eq!(json.lines().filter(|line| line.starts_with('{')).count(), 3);
+    }
+
+    #[test]
+    fn new_files_together_hold_every_event_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let events = || Generator::new(System::Medical, &GenerateOptions::default()).take(25);
+        let sent = to_new_files(folder.path(), System::Medical, events(), 10, None);
+        assert_eq!(sent.unwrap(), 25);
+        let mut names: Vec<_> = fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        names.sort();
+        let texts = names.iter().map(|name| fs::read_to_string(name).unwrap());
+        let header = "patient_id,medical_entry,timestamp\n";
+        let lines = texts.map(|text| text.strip_prefix(header).unwrap().to_string());
+        let expected = events().map(|event| String::from_utf8(event.value).unwrap() + "\n");
+        assert_eq!(names.len(), 3);
+        assert_eq!(lines.collect::<String>(), expected.collect::<String>());
     }
 }

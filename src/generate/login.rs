@@ -17,7 +17,7 @@ pub(super) const TOPICS: [Topic; 1] = [Topic {
 }];
 
 /// A login comes after so many readings of the emergency job: one in ten seconds, six a minute.
-const STEPS: i64 = 1000;
+pub(super) const STEPS: i64 = 1000;
 /// In a burst they come so much faster.
 const FASTER: i64 = 10;
 /// One login in so many begins a burst.

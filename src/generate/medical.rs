@@ -19,7 +19,7 @@ pub(super) const TOPICS: [Topic; 1] = [Topic {
 }];
 
 /// An entry comes after so many readings of the emergency job: one in twenty seconds.
-const STEPS: i64 = 2000;
+pub(super) const STEPS: i64 = 2000;
 /// One entry in so many tells of no illness, or of no medicine.
 const WORDLESS: u32 = 25;
 

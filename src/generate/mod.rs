@@ -13,7 +13,7 @@ mod pace;
 mod retail;
 mod trouble;
 
-pub use folder::to_folder;
+pub use folder::{to_folder, to_new_files};
 pub use kafka::to_kafka;
 
 /// What there are events of.
@@ -68,6 +68,16 @@ impl System {
             System::Medical => &medical::TOPICS,
             System::Retail => &retail::TOPICS,
             System::Login => &login::TOPICS,
+        }
+    }
+
+    /// How many steps of event time lie between two events, about.
+    pub fn steps_per_event(self) -> i64 {
+        match self {
+            System::Emergency => 1,
+            System::Medical => medical::STEPS,
+            System::Retail => retail::STEPS * 7 / 10,
+            System::Login => login::STEPS * 9 / 10,
         }
     }
 
@@ -213,6 +223,19 @@ mod tests {
             );
         }
         assert_eq!(System::named("Login"), None);
+    }
+
+    #[test]
+    fn time_goes_on_by_so_many_steps() {
+        for system in System::ALL {
+            let made = events(system, 50_000, |_| {});
+            let options = GenerateOptions::default();
+            let last = made.iter().map(|event| event.event_ms).max().unwrap();
+            let passed = (last - options.start_ms) as f64;
+            let steps = passed / 50_000.0 / options.step_ms as f64;
+            let told = system.steps_per_event() as f64;
+            assert!((steps / told - 1.0).abs() < 0.15, "{steps} of {system:?}");
+        }
     }
 
     #[test]

@@ -22,8 +22,8 @@ const fn topic(name: &'static str) -> Topic {
     }
 }
 
-/// Something happens after so many readings of the emergency job: ten times a second.
-const STEPS: i64 = 10;
+/// Something happens after so many readings of the emergency job: ten times a second. It is an event or, a purchase, three.
+pub(super) const STEPS: i64 = 10;
 const PRODUCTS: usize = 30;
 /// A delivery takes so long.
 const DELIVERY: std::ops::Range<i64> = 2 * MINUTE..10 * MINUTE;

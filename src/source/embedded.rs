@@ -18,17 +18,19 @@ impl Embedded {
     pub fn start(topics: &[&str], partitions: i32) -> Result<Embedded> {
         let cluster = MockCluster::new(1)
             .map_err(|error| Error::retry("the embedded Kafka could not start").caused_by(error))?;
+        let embedded = Embedded { cluster };
         for topic in topics {
-            cluster
-                .create_topic(topic, partitions, 1)
-                .map_err(|error| {
-                    Error::retry(format!(
-                        "the embedded Kafka could not create topic '{topic}'"
-                    ))
-                    .caused_by(error)
-                })?;
+            embedded.create(topic, partitions)?;
         }
-        Ok(Embedded { cluster })
+        Ok(embedded)
+    }
+
+    pub fn create(&self, topic: &str, partitions: i32) -> Result<()> {
+        let created = self.cluster.create_topic(topic, partitions, 1);
+        created.map_err(|error| {
+            let what = format!("the embedded Kafka could not create topic '{topic}'");
+            Error::retry(what).caused_by(error)
+        })
     }
 
     /// What to give as `properties.bootstrap.servers`.

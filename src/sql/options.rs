@@ -406,7 +406,7 @@ fn declared(options: &Options, key: &str) -> Option<&'static OptionSpec> {
 /// The values of options, each as what it is declared to be, with its default. They were checked when the job was read, so
 /// nothing is returned only where an option is not given and has no default.
 impl Options {
-    /// Options made by hand, for tests.
+    /// Options made by hand.
     pub fn of<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Options {
         let entries = pairs.into_iter().map(|(key, value)| {
             (
