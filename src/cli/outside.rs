@@ -7,8 +7,9 @@ use crate::catalog::keeper::{Duties, Guard, Keeper, Tools};
 use crate::clock::Clock;
 use crate::epoch::{Hook, Owner};
 use crate::error::Result;
-use crate::plan::Scan;
-use crate::runtime::Connections;
+use crate::lookup::{self, Lookup, LookupContext};
+use crate::plan::{LookupJoin, Scan};
+use crate::runtime::{Connections, Stop};
 use crate::sink::{self, Publisher, Sink, SinkContext, TableSpec, Uploads};
 use crate::source::{self, Source, SourceContext, Waker};
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use tracing::warn;
 
 pub struct Outside {
     sources: SourceContext,
+    lookups: LookupContext,
     sinks: SinkContext,
 }
 
@@ -29,6 +31,7 @@ impl Outside {
         waker: Waker,
         runtime: Handle,
         clock: Arc<dyn Clock>,
+        stop: &Stop,
     ) -> Outside {
         let encryption = job.settings.encryption.clone();
         let stores: sink::StoreOpener = Arc::new(move |url| {
@@ -45,6 +48,16 @@ impl Outside {
                 clock: Arc::clone(&clock),
                 memory: source::memory::MemoryTables::default(),
                 stores: Arc::clone(&stores),
+            },
+            lookups: LookupContext {
+                runtime: runtime.clone(),
+                clock: Arc::clone(&clock),
+                stopped: {
+                    let stop = stop.clone();
+                    Arc::new(move || stop.asked())
+                },
+                memory: source::memory::MemoryTables::default(),
+                servers: lookup::Servers::default(),
             },
             sinks: SinkContext {
                 job: job.settings.name.clone(),
@@ -65,6 +78,10 @@ impl Outside {
 impl Connections for Outside {
     fn source(&self, scan: &Scan) -> Result<Box<dyn Source>> {
         source::open(scan, &self.sources)
+    }
+
+    fn lookup(&self, join: &LookupJoin) -> Result<Box<dyn Lookup>> {
+        lookup::open(join, &self.lookups)
     }
 
     fn sink(&self, table: &TableSpec, lane: usize) -> Result<Box<dyn Sink>> {

@@ -69,7 +69,7 @@ impl Graph {
                 Some(key) => self.judge(key, Some(node.inputs[0]), found),
                 None => found.push(Origin::Unknown),
             },
-            Op::Rank(_) | Op::Over(_) | Op::Unnest(_) => {
+            Op::Rank(_) | Op::Over(_) | Op::Unnest(_) | Op::Lookup(_) => {
                 let width = hidden::visible(&self.nodes[node.inputs[0]].schema);
                 match column < width {
                     true => self.follow(node.inputs[0], column, found),

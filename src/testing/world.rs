@@ -8,7 +8,8 @@ use crate::cli::{DEAD_LETTERS, Job};
 use crate::clock::{Clock, ManualClock};
 use crate::epoch::{self, Claim, Coordinator, EpochStore, Mode, NoHook, Owner};
 use crate::error::{Error, Result};
-use crate::plan::Scan;
+use crate::lookup::{Lookup, memory::MemoryLookup};
+use crate::plan::{LookupJoin, Op, Scan};
 use crate::runtime::{Connections, Engine, Parts, millis};
 use crate::sink::{self, Publisher, Sink, SinkContext, TableSpec, Uploads};
 use crate::source::{self, Source, SourceContext, Waker};
@@ -74,6 +75,11 @@ impl Connections for Edge {
         ))
     }
 
+    fn lookup(&self, join: &LookupJoin) -> Result<Box<dyn Lookup>> {
+        let table = self.sources.memory.table(&join.table.name);
+        Ok(Box::new(MemoryLookup::new(join, table)?))
+    }
+
     fn sink(&self, table: &TableSpec, lane: usize) -> Result<Box<dyn Sink>> {
         sink::open(&in_memory(table), &self.sinks().on_lane(lane))
     }
@@ -130,7 +136,7 @@ impl World {
             memory: sink::memory::MemoryTables::default(),
         };
         let read = job.graph.nodes.iter().filter_map(|node| match &node.op {
-            crate::plan::Op::Scan(scan) => Some(scan.table.name.clone()),
+            Op::Scan(scan) => Some(scan.table.name.clone()),
             _ => None,
         });
         for table in read {
@@ -274,9 +280,11 @@ impl World {
 
     /// What stands for a table that the job reads.
     fn queue(&self, table: &str) -> Result<source::memory::MemoryTable> {
-        let read = self.job.graph.nodes.iter().any(
-            |node| matches!(&node.op, crate::plan::Op::Scan(scan) if scan.table.name == table),
-        );
+        let read = self.job.graph.nodes.iter().any(|node| match &node.op {
+            Op::Scan(scan) => scan.table.name == table,
+            Op::Lookup(join) => join.table.name == table,
+            _ => false,
+        });
         if !read {
             return Err(Error::job(format!(
                 "the case feeds '{table}', which the job does not read"
