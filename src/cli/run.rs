@@ -116,7 +116,8 @@ pub fn run(args: Args) -> Result<u8> {
         match finish {
             Finish::Ended => "every source came to its end; all is published",
             Finish::Stopped => "stopped; all that was read is published or kept in the checkpoint",
-            Finish::Waiting => "stopped while a server was away; what was read since the last epoch is read again",
+            Finish::Waiting =>
+                "stopped while a server was away; what was read since the last epoch is read again",
         }
     );
     if finish == Finish::Ended {

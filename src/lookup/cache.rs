@@ -98,7 +98,8 @@ impl Cache {
 
     /// The rows of a key, if they are known and not too old.
     fn get(&mut self, key: &[u8], now_ms: i64) -> Option<RecordBatch> {
-        let is_over = |since: i64, limit: Option<i64>| limit.is_some_and(|limit| now_ms - since >= limit);
+        let is_over =
+            |since: i64, limit: Option<i64>| limit.is_some_and(|limit| now_ms - since >= limit);
         let entry = self.entries.get_mut(key)?;
         if is_over(entry.written_ms, self.limits.after_write_ms)
             || is_over(entry.accessed_ms, self.limits.after_access_ms)
@@ -186,7 +187,11 @@ impl Lookup for Cache {
             let rows = found.by_key(missing.len());
             for (number, (key, rows)) in missing.iter().zip(rows).enumerate() {
                 // What cannot be read is asked for again: somebody may mend it.
-                if found.unreadable.iter().any(|(bad, _)| *bad as usize == number) {
+                if found
+                    .unreadable
+                    .iter()
+                    .any(|(bad, _)| *bad as usize == number)
+                {
                     continue;
                 }
                 let rows = take_record_batch(&found.rows, &UInt32Array::from(rows))?;
@@ -271,9 +276,16 @@ mod tests {
         let expected = names(&["1 a", "2 b", "2 bb"]);
         assert_eq!(bench.find(&[2, 9, 1]), (expected.clone(), vec![2, 9, 1]));
         assert_eq!(bench.find(&[1, 2, 9]), (expected, vec![]));
-        assert_eq!(bench.find(&[3, 2]), (names(&["2 b", "2 bb", "3 c"]), vec![3]));
+        assert_eq!(
+            bench.find(&[3, 2]),
+            (names(&["2 b", "2 bb", "3 c"]), vec![3])
+        );
         bench.customers.add(9, "late");
-        assert_eq!(bench.find(&[9]), (vec![], vec![]), "it is still believed to be missing");
+        assert_eq!(
+            bench.find(&[9]),
+            (vec![], vec![]),
+            "it is still believed to be missing"
+        );
     }
 
     #[test]
@@ -306,11 +318,22 @@ mod tests {
             }
             bench.clock.advance(second);
         }
-        assert_eq!(written.find(&[1, 3]).1, [1, 3], "however often it was asked for");
-        assert_eq!(accessed.find(&[1, 3]).1, [3], "the one was asked for all the while");
+        assert_eq!(
+            written.find(&[1, 3]).1,
+            [1, 3],
+            "however often it was asked for"
+        );
+        assert_eq!(
+            accessed.find(&[1, 3]).1,
+            [3],
+            "the one was asked for all the while"
+        );
         accessed.clock.advance(second * 9);
         accessed.find(&[2]);
-        assert_eq!((accessed.cache.entries.len(), accessed.cache.weight), (1, 2));
+        assert_eq!(
+            (accessed.cache.entries.len(), accessed.cache.weight),
+            (1, 2)
+        );
         assert_eq!(accessed.cache.order.len(), 1);
     }
 

@@ -53,7 +53,8 @@ impl MemoryLookup {
             None => {
                 let json = Options::of([("connector", "memory"), ("format", "json")]);
                 let columns = schema.fields().iter();
-                let columns = columns.map(|field| (field.name().as_str(), field.data_type().clone()));
+                let columns =
+                    columns.map(|field| (field.name().as_str(), field.data_type().clone()));
                 let table = Table::of(&declared.name, columns, json);
                 decode::open(&table, Arc::clone(&schema), &required)?
             }
@@ -62,8 +63,12 @@ impl MemoryLookup {
             name: declared.name.clone(),
             table,
             decoder,
-            read: read.map(|field| place(field.name())).collect::<Result<_>>()?,
-            keys: keys.map(|field| place(field.name())).collect::<Result<_>>()?,
+            read: read
+                .map(|field| place(field.name()))
+                .collect::<Result<_>>()?,
+            keys: keys
+                .map(|field| place(field.name()))
+                .collect::<Result<_>>()?,
             primary: declared
                 .primary_key
                 .iter()

@@ -132,9 +132,8 @@ mod tests {
     #[test]
     fn what_does_not_pass_comes_back_at_once() {
         let (patient, heard) = patient(Arc::new(|| false));
-        let answer: Result<()> = wait(patient.until_answered("the table", || async {
-            Err(Error::job("no right"))
-        }));
+        let answer: Result<()> =
+            wait(patient.until_answered("the table", || async { Err(Error::job("no right")) }));
         assert_eq!(answer.unwrap_err().kind(), Kind::Job);
         assert!(heard.lock().unwrap().is_empty());
     }
@@ -142,14 +141,12 @@ mod tests {
     #[test]
     fn a_stop_ends_the_wait_and_a_ready_answer_comes_before_it() {
         let (stopping, _) = patient(Arc::new(|| true));
-        let answer: Result<()> =
-            wait(stopping.until_answered("the table", std::future::pending));
+        let answer: Result<()> = wait(stopping.until_answered("the table", std::future::pending));
         let error = answer.unwrap_err();
         assert_eq!(error.kind(), Kind::Stopped);
         assert!(error.to_string().contains("the table"), "{error}");
-        let away: Result<()> = wait(stopping.until_answered("the table", || async {
-            Err(Error::retry("away"))
-        }));
+        let away: Result<()> =
+            wait(stopping.until_answered("the table", || async { Err(Error::retry("away")) }));
         assert_eq!(away.unwrap_err().kind(), Kind::Stopped);
         let ready = wait(stopping.until_answered("the table", || async { Ok(1) }));
         assert_eq!(ready.unwrap(), 1);

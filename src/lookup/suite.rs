@@ -110,7 +110,12 @@ pub fn passes(place: &dyn Place) {
 }
 
 fn all_rows_of_all_keys_come_and_no_others(place: &dyn Place) {
-    place.add(&[(1, "a", None), (2, "b", None), (2, "bb", Some("x")), (3, "c", None)]);
+    place.add(&[
+        (1, "a", None),
+        (2, "b", None),
+        (2, "bb", Some("x")),
+        (3, "c", None),
+    ]);
     let mut table = place.open(&place.join(&["id", "name"], &["id"]));
     let keys = [2, 77, 1];
     let found = table.find(&asked(&keys)).unwrap();
@@ -125,7 +130,12 @@ fn all_rows_of_all_keys_come_and_no_others(place: &dyn Place) {
 }
 
 fn several_columns_are_one_key(place: &dyn Place) {
-    place.add(&[(10, "p", Some("y")), (10, "q", Some("z")), (10, "r", None), (11, "s", Some("y"))]);
+    place.add(&[
+        (10, "p", Some("y")),
+        (10, "q", Some("z")),
+        (10, "r", None),
+        (11, "s", Some("y")),
+    ]);
     let mut table = place.open(&place.join(&["id", "name", "city"], &["city", "id"]));
     let cities: ArrayRef = Arc::new(StringArray::from(vec!["y", "z", "z"]));
     let ids: ArrayRef = Arc::new(Int64Array::from(vec![10, 10, 11]));
@@ -146,7 +156,13 @@ fn only_what_is_read_comes(place: &dyn Place) {
     let keys = RecordBatch::try_from_iter_with_nullable([("city", cities, true)]).unwrap();
     let found = table.find(&keys).unwrap();
     assert_eq!(found.rows.num_rows(), 1);
-    let names: Vec<String> = found.rows.schema().fields().iter().map(|f| f.name().clone()).collect();
+    let names: Vec<String> = found
+        .rows
+        .schema()
+        .fields()
+        .iter()
+        .map(|f| f.name().clone())
+        .collect();
     assert_eq!(names, ["name", "city"]);
 }
 

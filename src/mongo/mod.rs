@@ -92,6 +92,9 @@ mod tests {
         let place = address.place();
         assert_eq!(place, "table 't', collection 'd.c' at one:1,two:2");
         let error = Address::of("t", &Options::of(options[..2].to_vec()), "read").unwrap_err();
-        assert!(error.to_string().contains("'collection' is missing"), "{error}");
+        assert!(
+            error.to_string().contains("'collection' is missing"),
+            "{error}"
+        );
     }
 }

@@ -7,9 +7,7 @@
 //! out with NULLs, where the join is outer, and is counted as filtered where not. A key with a NULL finds nothing.
 
 use crate::error::Result;
-use crate::operator::expr::{
-    batch_of, evaluate_all, evaluate_predicate, visible_schema,
-};
+use crate::operator::expr::{batch_of, evaluate_all, evaluate_predicate, visible_schema};
 use crate::operator::keys::{KeyEncoder, KeyNumbers, null_keys};
 use crate::operator::{Output, hidden};
 use crate::plan::LookupJoin;
@@ -86,7 +84,10 @@ struct Candidates {
 
 impl LookupJoinOperator {
     pub fn new(spec: &LookupJoin, schema: SchemaRef) -> Result<Self> {
-        let fields = spec.keys.iter().map(|key| spec.read.field(key.column).clone());
+        let fields = spec
+            .keys
+            .iter()
+            .map(|key| spec.read.field(key.column).clone());
         let key = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         let types = key.fields().iter().map(|field| field.data_type().clone());
         Ok(LookupJoinOperator {
@@ -151,7 +152,9 @@ impl LookupJoinOperator {
             }
             candidates.rows.push(row);
             let rows = key.map_or(&[][..], |key| of_key[key as usize].as_slice());
-            candidates.pairs.extend(rows.iter().map(|found| (row, *found)));
+            candidates
+                .pairs
+                .extend(rows.iter().map(|found| (row, *found)));
             if candidates.pairs.len().max(candidates.rows.len()) >= PAIRS {
                 self.emit(batch, &columns, std::mem::take(&mut candidates), out)?;
             }
@@ -275,7 +278,11 @@ mod tests {
             filter,
             outer,
         };
-        let mut fields = vec![Arc::new(long("id")), Arc::new(long("customer")), Arc::new(name)];
+        let mut fields = vec![
+            Arc::new(long("id")),
+            Arc::new(long("customer")),
+            Arc::new(name),
+        ];
         fields.extend(hidden::fields());
         LookupJoinOperator::new(&spec, Arc::new(Schema::new(fields))).unwrap()
     }
@@ -327,7 +334,9 @@ mod tests {
     #[test]
     fn each_key_is_asked_for_once_and_null_never() {
         let operator = operator(false, None);
-        let asked = operator.ask(&orders(&[Some(5), None, Some(6), Some(5)])).unwrap();
+        let asked = operator
+            .ask(&orders(&[Some(5), None, Some(6), Some(5)]))
+            .unwrap();
         let keys = asked.keys.column(0).as_primitive::<Int64Type>();
         assert_eq!(keys.values(), &[5, 6]);
         assert_eq!(asked.keys.schema().field(0).name(), "id");
@@ -341,7 +350,11 @@ mod tests {
         let found = found(&[(2, 7, "g"), (0, 5, "a"), (0, 5, "b")]);
         for (outer, expected, counts) in [
             (false, &["0 a", "0 b", "3 g", "4 a", "4 b"][..], (3, 2)),
-            (true, &["0 a", "0 b", "1 -", "2 -", "3 g", "4 a", "4 b"][..], (5, 0)),
+            (
+                true,
+                &["0 a", "0 b", "1 -", "2 -", "3 g", "4 a", "4 b"][..],
+                (5, 0),
+            ),
         ] {
             let operator = operator(outer, None);
             let asked = operator.ask(&batch).unwrap();
@@ -393,7 +406,9 @@ mod tests {
         let operator = operator(true, None);
         let asked = operator.ask(&batch).unwrap();
         let mut out = Output::default();
-        operator.join(&batch, &asked, &found(&many), &mut out).unwrap();
+        operator
+            .join(&batch, &asked, &found(&many), &mut out)
+            .unwrap();
         assert_eq!(shown(&out).len(), 15_000);
         assert_eq!((out.batches.len(), out.used), (2, 3));
 

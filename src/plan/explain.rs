@@ -69,11 +69,7 @@ fn title(node: &Node) -> String {
     let word = node.op.word();
     let last = word.rsplit(' ').next().unwrap_or(word);
     match node.op {
-        Op::Filter { .. }
-        | Op::Union
-        | Op::Window(_)
-        | Op::IntervalJoin(_)
-        | Op::Lookup(_)
+        Op::Filter { .. } | Op::Union | Op::Window(_) | Op::IntervalJoin(_) | Op::Lookup(_)
             if node.name.contains(last) =>
         {
             node.name.clone()
@@ -211,7 +207,11 @@ fn lookup_details(lookup: &LookupJoin) -> Vec<String> {
     let fields = read.fields().iter();
     let fields = fields.map(|field| format!("{} {}", field.name(), type_name(field.data_type())));
     let mut lines = vec![
-        format!("{kind} lookup in {}, {}", lookup.table.name, connector(&lookup.table)),
+        format!(
+            "{kind} lookup in {}, {}",
+            lookup.table.name,
+            connector(&lookup.table)
+        ),
         format!("keys: {}", list(keys)),
         format!("reads: {}", list(fields)),
     ];

@@ -129,7 +129,12 @@ impl Lowering {
 
         let both = left.join(right)?;
         let under = &self.drafts.nodes[input];
-        let mut fields: Vec<Field> = under.schema.fields().iter().map(|f| f.as_ref().clone()).collect();
+        let mut fields: Vec<Field> = under
+            .schema
+            .fields()
+            .iter()
+            .map(|f| f.as_ref().clone())
+            .collect();
         let mut times = under.times.clone();
         let width = fields.len();
         for field in right.fields() {
@@ -156,7 +161,10 @@ impl Lowering {
         if keys.is_empty() {
             return refused(
                 place,
-                format!("a lookup in '{}' needs a column of it that equals something", scan.table.name),
+                format!(
+                    "a lookup in '{}' needs a column of it that equals something",
+                    scan.table.name
+                ),
                 "for example ON o.customer_id = c.id; where the types differ, CAST the other side to the column's",
             );
         }
@@ -196,9 +204,14 @@ impl Lowering {
             Time::Proctime => Ok(()),
             time => refused(
                 place,
-                format!("{} is not a column AS PROCTIME()", shown(node.schema.field(index))),
+                format!(
+                    "{} is not a column AS PROCTIME()",
+                    shown(node.schema.field(index))
+                ),
                 match time {
-                    Time::Rowtime => "a table is looked up as it is now: declare a column proc AS PROCTIME(), and write AS OF proc",
+                    Time::Rowtime => {
+                        "a table is looked up as it is now: declare a column proc AS PROCTIME(), and write AS OF proc"
+                    }
                     _ => "declare one in the table that is read, and pass it on unchanged",
                 },
             ),
@@ -220,14 +233,20 @@ impl Lowering {
         if !connectors::looks_up(connector) {
             return refused(
                 place,
-                format!("rows cannot be looked up in '{}', a table of {connector}", table.name),
+                format!(
+                    "rows cannot be looked up in '{}', a table of {connector}",
+                    table.name
+                ),
                 "they can in tables of mongodb; two streams are joined with ON and a time interval",
             );
         }
         if let Some(metadata) = scan.metadata.first() {
             return refused(
                 place,
-                format!("the column '{}' of '{}' cannot be looked up", metadata.name, table.name),
+                format!(
+                    "the column '{}' of '{}' cannot be looked up",
+                    metadata.name, table.name
+                ),
                 "metadata and clocks belong to rows that come in a stream; leave it out of the table",
             );
         }

@@ -368,7 +368,8 @@ impl Lineage {
                 let name = lookup.table.name.as_str();
                 let own = columns(first);
                 let read = lookup.read.fields().iter();
-                let read = read.map(|field| hash(&[name, field.name(), &type_name(field.data_type())]));
+                let read =
+                    read.map(|field| hash(&[name, field.name(), &type_name(field.data_type())]));
                 let read: Vec<String> = read.collect();
                 let visible = hidden::visible(&graph.nodes[node.inputs[0]].schema);
                 let mut both = own[..visible.min(own.len())].to_vec();

@@ -84,7 +84,10 @@ impl Lane {
         addresses: Arc<Addresses>,
         max_future_ms: i64,
     ) -> Result<Lane> {
-        let Edge { sinks, lookups: asked } = edge;
+        let Edge {
+            sinks,
+            lookups: asked,
+        } = edge;
         let mut lookups = BTreeMap::new();
         for (id, table) in asked {
             lookups.insert(id, LaneLookup::new(&graph.nodes[id], table)?);

@@ -1,10 +1,10 @@
 //! A lookup join on one lane: the operator, and the table that it asks.
 
+use crate::error::Error;
 use crate::error::Result;
 use crate::lookup::Lookup;
 use crate::operator::Output;
 use crate::operator::lookup::{Found, LookupJoinOperator};
-use crate::error::Error;
 use crate::plan::{Node, Op};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;

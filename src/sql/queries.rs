@@ -166,10 +166,12 @@ pub struct AsOf<'a> {
 pub fn snapshot(factor: &TableFactor) -> Option<AsOf<'_>> {
     let (table, column) = match version(factor)? {
         TableVersion::ForSystemTimeAsOf(Expr::Identifier(column)) => (None, column),
-        TableVersion::ForSystemTimeAsOf(Expr::CompoundIdentifier(names)) => match names.as_slice() {
-            [table, column] => (Some(table), column),
-            _ => return None,
-        },
+        TableVersion::ForSystemTimeAsOf(Expr::CompoundIdentifier(names)) => {
+            match names.as_slice() {
+                [table, column] => (Some(table), column),
+                _ => return None,
+            }
+        }
         _ => return None,
     };
     Some(AsOf { table, column })

@@ -72,7 +72,9 @@ impl Server {
             .database(&address.database);
         let named = doc! { "name": &address.collection };
         let asked = database.list_collection_names().filter(named);
-        let names = in_time(address, asked.into_future()).await?.map_err(failed)?;
+        let names = in_time(address, asked.into_future())
+            .await?
+            .map_err(failed)?;
         if names.is_empty() {
             return Err(Error::job(format!(
                 "{}: there is no such collection, so nothing can be looked up in it; create it, or name the one that is meant",
@@ -152,7 +154,8 @@ impl MongoLookup {
         let seen: BTreeSet<u32> = seen.into_iter().flatten().collect();
         let own = index.numbers(primary.columns(), primary.num_rows())?;
         let missing = own.iter().enumerate();
-        let missing = missing.filter(|(_, number)| number.is_none_or(|number| !seen.contains(&number)));
+        let missing =
+            missing.filter(|(_, number)| number.is_none_or(|number| !seen.contains(&number)));
         let missing: Vec<u32> = missing.map(|(row, _)| row as u32).collect();
         Ok(take_record_batch(keys, &UInt32Array::from(missing))?)
     }

@@ -58,7 +58,9 @@ fn filter(keys: &RecordBatch) -> Document {
     match differ.as_slice() {
         [] => {}
         [only] => {
-            let values: Vec<Bson> = rows.flat_map(|row| forms(keys.column(*only), row)).collect();
+            let values: Vec<Bson> = rows
+                .flat_map(|row| forms(keys.column(*only), row))
+                .collect();
             filter.insert(name(*only), doc! { "$in": values });
         }
         several => {
@@ -158,7 +160,11 @@ mod tests {
 
     #[test]
     fn the_id_of_several_columns_is_a_document() {
-        let pairs = keys(&[("b", texts(&["x", "y"])), ("n", numbers(&[0, 0])), ("a", numbers(&[7, 8]))]);
+        let pairs = keys(&[
+            ("b", texts(&["x", "y"])),
+            ("n", numbers(&[0, 0])),
+            ("a", numbers(&[7, 8])),
+        ]);
         assert_eq!(
             by_id(&pairs, &[2, 0]),
             [doc! { "_id": { "$in": [{ "a": 7, "b": "x" }, { "a": 8, "b": "y" }] } }]

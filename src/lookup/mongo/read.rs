@@ -61,7 +61,11 @@ impl Reader {
         };
         match self.primary.as_slice() {
             [only] if only == ID => Vec::new(),
-            primary => primary.iter().map(place).collect::<Option<_>>().unwrap_or_default(),
+            primary => primary
+                .iter()
+                .map(place)
+                .collect::<Option<_>>()
+                .unwrap_or_default(),
         }
     }
 
@@ -86,8 +90,11 @@ impl Reader {
     /// Columns of documents as keys; what is something else than the column is equal to none, as NULL is.
     pub fn keys_of(&self, documents: &[Document], fields: &[&Field]) -> Result<Vec<ArrayRef>> {
         let column = |field: &&Field| {
-            let read = |document| value(self.field(document, field.name()), field.data_type());
-            let values = documents.iter().map(|document| read(document).unwrap_or(Value::Null));
+            let read =
+                |document: &Document| value(self.field(document, field.name()), field.data_type());
+            let values = documents
+                .iter()
+                .map(|document| read(document).unwrap_or(Value::Null));
             array(values.collect(), field.data_type())
         };
         fields.iter().map(column).collect()
@@ -204,7 +211,8 @@ fn value(given: Option<&Bson>, wanted: &DataType) -> Told<Value> {
         DataType::Map(entries, _) => match (given, entries.data_type()) {
             (Bson::Document(document), DataType::Struct(pair)) => {
                 let entries = document.iter();
-                let entries = entries.map(|(name, given)| Ok((name.clone(), inner(Some(given), &pair[1])?)));
+                let entries =
+                    entries.map(|(name, given)| Ok((name.clone(), inner(Some(given), &pair[1])?)));
                 Some(Value::Entries(entries.collect::<Told<_>>()?))
             }
             _ => None,
@@ -224,7 +232,9 @@ fn integer(given: &Bson, least: i64, most: i64) -> Option<Value> {
         Bson::Int64(number) => *number,
         // All whole numbers up to here are doubles; beyond it a double stands for several.
         #[expect(clippy::cast_possible_truncation, reason = "a whole number of 53 bits")]
-        Bson::Double(number) if number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0 => {
+        Bson::Double(number)
+            if number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0 =>
+        {
             *number as i64
         }
         Bson::Decimal128(number) => {
@@ -236,7 +246,9 @@ fn integer(given: &Bson, least: i64, most: i64) -> Option<Value> {
         }
         _ => return None,
     };
-    (least..=most).contains(&number).then_some(Value::Integer(number))
+    (least..=most)
+        .contains(&number)
+        .then_some(Value::Integer(number))
 }
 
 fn double(given: &Bson) -> Option<f64> {
@@ -305,13 +317,16 @@ fn array(values: Vec<Value>, data_type: &DataType) -> Result<ArrayRef> {
                 .collect::<Result<Vec<_>>>()?
         };
     }
-    let nulls = |there: Vec<bool>| Some(NullBuffer::from(there)).filter(|nulls| nulls.null_count() > 0);
+    let nulls =
+        |there: Vec<bool>| Some(NullBuffer::from(there)).filter(|nulls| nulls.null_count() > 0);
     Ok(match data_type {
         DataType::Boolean => Arc::new(BooleanArray::from(each!(Boolean))),
         DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => {
             cast(&Int64Array::from(each!(Integer)), data_type)?
         }
-        DataType::Timestamp(..) => cast(&TimestampMillisecondArray::from(each!(Integer)), data_type)?,
+        DataType::Timestamp(..) => {
+            cast(&TimestampMillisecondArray::from(each!(Integer)), data_type)?
+        }
         DataType::Float32 | DataType::Float64 => {
             cast(&Float64Array::from(each!(Double)), data_type)?
         }
@@ -328,7 +343,10 @@ fn array(values: Vec<Value>, data_type: &DataType) -> Result<ArrayRef> {
             let there = nulls(lists.iter().map(Option::is_some).collect());
             let lengths = lists.iter().map(|list| list.as_ref().map_or(0, Vec::len));
             let offsets = OffsetBuffer::from_lengths(lengths);
-            let items = array(lists.into_iter().flatten().flatten().collect(), item.data_type())?;
+            let items = array(
+                lists.into_iter().flatten().flatten().collect(),
+                item.data_type(),
+            )?;
             Arc::new(ListArray::try_new(Arc::clone(item), offsets, items, there)?)
         }
         DataType::Struct(fields) => {
@@ -345,7 +363,12 @@ fn array(values: Vec<Value>, data_type: &DataType) -> Result<ArrayRef> {
             let columns = columns.into_iter().zip(fields);
             let columns = columns.map(|(values, field)| array(values, field.data_type()));
             let columns = columns.collect::<Result<_>>()?;
-            Arc::new(StructArray::try_new_with_length(fields.clone(), columns, there, count)?)
+            Arc::new(StructArray::try_new_with_length(
+                fields.clone(),
+                columns,
+                there,
+                count,
+            )?)
         }
         DataType::Map(entries, sorted) => {
             let DataType::Struct(pair) = entries.data_type() else {
@@ -360,7 +383,13 @@ fn array(values: Vec<Value>, data_type: &DataType) -> Result<ArrayRef> {
             let names: ArrayRef = Arc::new(StringArray::from(names));
             let values = array(values, pair[1].data_type())?;
             let pairs = StructArray::try_new(pair.clone(), vec![names, values], None)?;
-            Arc::new(MapArray::try_new(Arc::clone(entries), offsets, pairs, there, *sorted)?)
+            Arc::new(MapArray::try_new(
+                Arc::clone(entries),
+                offsets,
+                pairs,
+                there,
+                *sorted,
+            )?)
         }
         _ => return Err(odd()),
     })

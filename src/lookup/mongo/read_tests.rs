@@ -42,7 +42,11 @@ fn shown(given: Bson, wanted: DataType) -> String {
     if column.is_null(1) {
         return "NULL".to_owned();
     }
-    to_text(&column).unwrap().as_string::<i32>().value(1).to_owned()
+    to_text(&column)
+        .unwrap()
+        .as_string::<i32>()
+        .value(1)
+        .to_owned()
 }
 
 fn decimal(text: &str) -> Bson {
@@ -57,19 +61,39 @@ fn numbers_are_read_where_they_fit_and_nowhere_else() {
         (Bson::Int64(7), Int32, "7"),
         (Bson::Double(7.0), Int16, "7"),
         (decimal("7.00"), Int8, "7"),
-        (decimal("7.0000000000001"), Int64, "is 7.0000000000001 (Decimal128), no BIGINT"),
-        (Bson::Int64(1 << 40), Int32, "is 1099511627776 (Int64), no INT"),
+        (
+            decimal("7.0000000000001"),
+            Int64,
+            "is 7.0000000000001 (Decimal128), no BIGINT",
+        ),
+        (
+            Bson::Int64(1 << 40),
+            Int32,
+            "is 1099511627776 (Int64), no INT",
+        ),
         (Bson::Int32(128), Int8, "is 128 (Int32), no TINYINT"),
         (Bson::Double(7.5), Int64, "is 7.5 (Double), no BIGINT"),
-        (Bson::Double(1e18), Int64, "is 1000000000000000000.0 (Double), no BIGINT"),
+        (
+            Bson::Double(1e18),
+            Int64,
+            "is 1000000000000000000.0 (Double), no BIGINT",
+        ),
         (Bson::String("7".into()), Int64, "is 7 (String), no BIGINT"),
         (Bson::Int32(7), Float64, "7.0"),
         (Bson::Double(0.5), Float32, "0.5"),
-        (Bson::Int64((1 << 53) + 1), Float64, "is 9007199254740993 (Int64), no DOUBLE"),
+        (
+            Bson::Int64((1 << 53) + 1),
+            Float64,
+            "is 9007199254740993 (Int64), no DOUBLE",
+        ),
         (decimal("12.345"), Decimal128(10, 2), "12.35"),
         (Bson::Int32(-3), Decimal128(10, 2), "-3.00"),
         (Bson::Double(0.1), Decimal128(10, 2), "0.10"),
-        (decimal("1E+9"), Decimal128(10, 2), "is 1E+9 (Decimal128), no DECIMAL(10, 2)"),
+        (
+            decimal("1E+9"),
+            Decimal128(10, 2),
+            "is 1E+9 (Decimal128), no DECIMAL(10, 2)",
+        ),
         (decimal("NaN"), Decimal128(10, 2), "NULL"),
         (Bson::Boolean(true), Boolean, "TRUE"),
         (Bson::Int32(1), Boolean, "is 1 (Int32), no BOOLEAN"),
@@ -91,7 +115,10 @@ fn everything_can_be_a_text() {
         (Bson::Double(5.0), "5.0"),
         (decimal("1.50"), "1.50"),
         (Bson::Boolean(false), "false"),
-        (Bson::DateTime(DateTime::from_millis(0)), "1970-01-01T00:00:00Z"),
+        (
+            Bson::DateTime(DateTime::from_millis(0)),
+            "1970-01-01T00:00:00Z",
+        ),
         (Bson::Array(vec![1.into(), Bson::Null]), "[1,null]"),
         (Bson::Document(doc! { "a": { "b": 1 } }), r#"{"a":{"b":1}}"#),
     ] {
@@ -101,7 +128,8 @@ fn everything_can_be_a_text() {
 
 #[test]
 fn times_bytes_and_nested_values_are_what_they_are() {
-    let millis = |zone: Option<&str>| DataType::Timestamp(TimeUnit::Millisecond, zone.map(Into::into));
+    let millis =
+        |zone: Option<&str>| DataType::Timestamp(TimeUnit::Millisecond, zone.map(Into::into));
     let at = Bson::DateTime(DateTime::from_millis(1_704_067_200_123));
     assert_eq!(shown(at.clone(), millis(None)), "2024-01-01 00:00:00.123");
     let micros = DataType::Timestamp(TimeUnit::Microsecond, None);
@@ -113,17 +141,26 @@ fn times_bytes_and_nested_values_are_what_they_are() {
     let stamp = Bson::Timestamp(stamp);
     assert_eq!(shown(stamp, millis(None)), "2024-01-01 00:00:00.000");
     let late = Bson::String("2024-01-01".into());
-    assert_eq!(shown(late, millis(None)), "is 2024-01-01 (String), no TIMESTAMP(3)");
+    assert_eq!(
+        shown(late, millis(None)),
+        "is 2024-01-01 (String), no TIMESTAMP(3)"
+    );
     let bytes = Bson::Binary(Binary {
         subtype: BinarySubtype::Generic,
         bytes: b"ab".to_vec(),
     });
-    let column = array(vec![value(Some(&bytes), &DataType::Binary).unwrap()], &DataType::Binary);
+    let column = array(
+        vec![value(Some(&bytes), &DataType::Binary).unwrap()],
+        &DataType::Binary,
+    );
     assert_eq!(column.unwrap().as_binary::<i32>().value(0), b"ab");
 
     let items = Bson::Array(vec![1.into(), Bson::Null]);
     assert_eq!(shown(items.clone(), list(DataType::Int32)), "[1, NULL]");
-    assert_eq!(shown(1.into(), list(DataType::Int32)), "is 1 (Int32), no ARRAY<INT>");
+    assert_eq!(
+        shown(1.into(), list(DataType::Int32)),
+        "is 1 (Int32), no ARRAY<INT>"
+    );
     let texts = Bson::Array(vec!["x".into()]);
     assert_eq!(shown(texts, list(DataType::Int32)), "is x (String), no INT");
     let fields = Bson::Document(doc! { "b": "x", "c": 1 });
@@ -132,7 +169,10 @@ fn times_bytes_and_nested_values_are_what_they_are() {
         shown(Bson::Document(doc! { "a": 1 }), row()),
         "has a field 'b' that is NOT NULL, and has no value"
     );
-    assert_eq!(shown(items, row()), "is an array, no ROW<a INT, b STRING NOT NULL>");
+    assert_eq!(
+        shown(items, row()),
+        "is an array, no ROW<a INT, b STRING NOT NULL>"
+    );
     assert_eq!(shown(fields, map(DataType::Utf8)), "{b=x, c=1}");
 }
 
@@ -171,7 +211,10 @@ fn only_documents_with_a_key_are_rows_and_one_that_cannot_be_read_says_why() {
     assert_eq!(found.keys, [1]);
     let why: Vec<_> = found.unreadable.iter().map(|(key, _)| *key).collect();
     assert_eq!(why, [0, 1]);
-    assert!(found.unreadable[0].1.contains("'name' is NOT NULL"), "{found:?}");
+    assert!(
+        found.unreadable[0].1.contains("'name' is NOT NULL"),
+        "{found:?}"
+    );
 }
 
 #[test]
@@ -196,8 +239,15 @@ fn a_primary_key_may_be_in_the_id_alone() {
     assert_eq!(two.primary_among_keys(), [1, 0]);
     let document = doc! { "_id": { "city": "x", "id": 5 }, "name": "n" };
     assert_eq!(two.field(&document, "id"), Some(&Bson::Int32(5)));
-    assert_eq!(two.field(&document, "name"), Some(&Bson::String("n".into())));
+    assert_eq!(
+        two.field(&document, "name"),
+        Some(&Bson::String("n".into()))
+    );
     let part = reader(&["city", "id"], &["id", "city"], &["id"]);
-    assert_eq!(part.primary_among_keys(), [0; 0], "not all of it is asked for");
+    assert_eq!(
+        part.primary_among_keys(),
+        [0; 0],
+        "not all of it is asked for"
+    );
     assert!(!reader(&[], &["id"], &["id"]).is_tombstone(&doc! { "_deleted": 1 }));
 }

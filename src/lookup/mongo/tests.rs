@@ -30,7 +30,12 @@ impl Bench {
         let bench = Bench::at(&server, name);
         bench
             .runtime
-            .block_on(bench.database().create_collection(&bench.collection).into_future())
+            .block_on(
+                bench
+                    .database()
+                    .create_collection(&bench.collection)
+                    .into_future(),
+            )
             .unwrap();
         Some(bench)
     }
@@ -132,10 +137,12 @@ fn an_object_id_is_found_by_its_text() {
         return;
     };
     let id = ObjectId::new();
-    bench.insert(&[doc! { "city": id, "name": "a" }, doc! { "city": id.to_hex(), "name": "b" }]);
+    bench.insert(&[
+        doc! { "city": id, "name": "a" },
+        doc! { "city": id.to_hex(), "name": "b" },
+    ]);
     let mut table = bench.keyed(&[], &["name", "city"], &["city"]).unwrap();
-    let text: arrow::array::ArrayRef =
-        Arc::new(arrow::array::StringArray::from(vec![id.to_hex()]));
+    let text: arrow::array::ArrayRef = Arc::new(arrow::array::StringArray::from(vec![id.to_hex()]));
     let keys = RecordBatch::try_from_iter_with_nullable([("city", text, true)]).unwrap();
     assert_eq!(table.find(&keys).unwrap().rows.num_rows(), 2);
 }
@@ -145,10 +152,12 @@ fn a_document_that_cannot_be_read_is_told_with_its_key() {
     let Some(bench) = Bench::new("unreadable") else {
         return;
     };
-    bench.insert(&[doc! { "city": "x", "id": "one" }, doc! { "city": "y", "id": 2 }]);
+    bench.insert(&[
+        doc! { "city": "x", "id": "one" },
+        doc! { "city": "y", "id": 2 },
+    ]);
     let mut table = bench.keyed(&[], &["id", "city"], &["city"]).unwrap();
-    let cities: arrow::array::ArrayRef =
-        Arc::new(arrow::array::StringArray::from(vec!["y", "x"]));
+    let cities: arrow::array::ArrayRef = Arc::new(arrow::array::StringArray::from(vec!["y", "x"]));
     let keys = RecordBatch::try_from_iter_with_nullable([("city", cities, true)]).unwrap();
     let found = table.find(&keys).unwrap();
     assert_eq!(found.keys, [0]);

@@ -72,13 +72,18 @@ impl Pruning<'_> {
         let width = self.old.schema(node.inputs[0]).fields().len();
         let (input, wanted, places) = self.read_input(node, used)?;
         let mut asked = Vec::new();
-        lookup.filter.iter().for_each(|filter| columns_read(filter, &mut asked));
+        lookup
+            .filter
+            .iter()
+            .for_each(|filter| columns_read(filter, &mut asked));
         let comes_out = |i: &usize| used.contains(&(width + i)) || asked.contains(&(width + i));
         let given: Vec<usize> = (0..lookup.exprs.len()).filter(comes_out).collect();
 
         // Of the rows that are found: what comes out is made of, and the keys.
         let mut read: Vec<usize> = lookup.keys.iter().map(|key| key.column).collect();
-        given.iter().for_each(|&i| columns_read(&lookup.exprs[i], &mut read));
+        given
+            .iter()
+            .for_each(|&i| columns_read(&lookup.exprs[i], &mut read));
         let read: Used = read.into_iter().collect();
         let read: Vec<usize> = read.into_iter().collect();
         let fields = read.iter().map(|&i| lookup.read.field(i).clone());

@@ -77,9 +77,9 @@ impl Server {
         let created = tokio::time::timeout(PATIENCE, asked).await;
         match created {
             Ok(Err(error)) if is_there(&error) => {}
-            Ok(created) => drop(
-                created.map_err(|error| explain(&self.settings.address, "making the collection", error))?,
-            ),
+            Ok(created) => drop(created.map_err(|error| {
+                explain(&self.settings.address, "making the collection", error)
+            })?),
             Err(_) => {
                 let place = self.settings.address.place();
                 return Err(Error::retry(format!("{place}: no answer")));

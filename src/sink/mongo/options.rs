@@ -29,7 +29,15 @@ pub struct Settings {
 impl Settings {
     pub fn of(table: &TableSpec, job: &str) -> Result<Settings> {
         let [uri, database, collection] = mongo::KEYS;
-        let known = ["connector", uri, database, collection, GUARANTEE, MAX_ROWS, INDEXES];
+        let known = [
+            "connector",
+            uri,
+            database,
+            collection,
+            GUARANTEE,
+            MAX_ROWS,
+            INDEXES,
+        ];
         table.only(&known, &["sink.", "scan.", "lookup.", "property-version"])?;
         let upsert = !table.primary_key.is_empty();
         let exactly_once = match table.options.text(GUARANTEE) {

@@ -21,7 +21,9 @@ pub fn check(joined: &TableWithJoins) -> Parsed<()> {
         }
         let refuse = |message: &str| Err(Refusal::new(join.relation.span(), message).hint(FORM));
         if snapshot(&join.relation).is_none() {
-            return refuse("FOR SYSTEM_TIME AS OF takes a column of the table before it, as in Flink");
+            return refuse(
+                "FOR SYSTEM_TIME AS OF takes a column of the table before it, as in Flink",
+            );
         }
         match &join.join_operator {
             JoinOperator::Join(JoinConstraint::On(_))

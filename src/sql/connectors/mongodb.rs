@@ -61,7 +61,10 @@ pub const OPTIONS: &[OptionSpec] = &[
         Kind::List(';'),
         "indexes that the collection shall have, such as timestamp; store, total desc; unique user_id",
     ),
-    OptionSpec::not_yet("scan.*", "rows of a mongodb table can be looked up, not read as a stream"),
+    OptionSpec::not_yet(
+        "scan.*",
+        "rows of a mongodb table can be looked up, not read as a stream",
+    ),
     OptionSpec::new(
         CACHE,
         Kind::OneOf(&["NONE", PARTIAL]),
@@ -169,7 +172,9 @@ fn check_cache(table: &Table) -> Parsed<()> {
             table.option_place(CACHE),
             "a cache that never forgets would grow for ever, and never see a change",
         )
-        .hint(format!("add '{CACHE_ROWS}', '{CACHE_WRITTEN}' or '{CACHE_ACCESSED}'"))),
+        .hint(format!(
+            "add '{CACHE_ROWS}', '{CACHE_WRITTEN}' or '{CACHE_ACCESSED}'"
+        ))),
         Some(PARTIAL) => Ok(()),
         _ => match bounds.iter().chain([&CACHE_MISSING]).find(given) {
             Some(key) => Err(Refusal::new(

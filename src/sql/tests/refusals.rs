@@ -368,7 +368,7 @@ fn queries_that_are_refused() {
         ),
         (
             "SELECT a, b FROM src AS s JOIN nowhere FOR SYSTEM_TIME AS OF s.ts AS t ON s.a = t.a",
-            "3:45: there is no table or view 'nowhere'",
+            "3:49: there is no table or view 'nowhere' before this",
             "",
         ),
         (
