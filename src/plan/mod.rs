@@ -411,12 +411,18 @@ pub struct LookupJoin {
 }
 
 /// One column by which rows are looked up.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct LookupKey {
     /// Which of the columns that are read.
     pub column: usize,
     /// What it has to be, over the input's columns, in the column's own type.
     pub value: Arc<dyn PhysicalExpr>,
+}
+
+impl PartialEq for LookupKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.column == other.column && *self.value == *other.value
+    }
 }
 
 /// Writes into a table.

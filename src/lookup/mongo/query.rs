@@ -79,7 +79,7 @@ fn filter(keys: &RecordBatch) -> Document {
 
 fn is_constant(column: &ArrayRef) -> bool {
     let first = column.slice(0, 1);
-    (1..column.len()).all(|row| column.slice(row, 1) == first)
+    (1..column.len()).all(|row| column.slice(row, 1).as_ref() == first.as_ref())
 }
 
 /// The values that a field may have to be this one: a text of 24 hexadecimal digits may be an ObjectId, which is read as that text. A number

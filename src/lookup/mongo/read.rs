@@ -17,6 +17,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use mongodb::bson::{Bson, Document};
+use serde_json::Value as Json;
 use std::sync::Arc;
 
 /// How documents of one table are read.
@@ -277,16 +278,35 @@ fn number_text(given: &Bson) -> Option<String> {
     }
 }
 
-/// What is no text is written as JSON has it, a time as ISO 8601 has it.
+/// What is no text is written as JSON has it.
 fn text(given: &Bson) -> String {
+    match json(given) {
+        Json::String(text) => text,
+        json => json.to_string(),
+    }
+}
+
+/// What JSON has no form for is its text, a time as ISO 8601 has it.
+fn json(given: &Bson) -> Json {
     match given {
-        Bson::String(text) | Bson::Symbol(text) => text.clone(),
-        Bson::ObjectId(id) => id.to_hex(),
-        Bson::Decimal128(number) => number.to_string(),
-        Bson::DateTime(at) => at
-            .try_to_rfc3339_string()
-            .unwrap_or_else(|_| at.timestamp_millis().to_string()),
-        other => other.clone().into_relaxed_extjson().to_string(),
+        Bson::String(text) | Bson::Symbol(text) => text.as_str().into(),
+        Bson::Boolean(value) => (*value).into(),
+        Bson::Int32(number) => (*number).into(),
+        Bson::Int64(number) => (*number).into(),
+        Bson::Double(number) if number.is_finite() => (*number).into(),
+        Bson::Null | Bson::Undefined => Json::Null,
+        Bson::Array(items) => items.iter().map(json).collect(),
+        Bson::Document(fields) => {
+            let fields = fields.iter();
+            let fields = fields.map(|(name, value)| (name.clone(), json(value)));
+            Json::Object(fields.collect())
+        }
+        Bson::ObjectId(id) => id.to_hex().into(),
+        Bson::DateTime(at) => match at.try_to_rfc3339_string() {
+            Ok(text) => text.into(),
+            Err(_) => at.timestamp_millis().into(),
+        },
+        other => other.to_string().into(),
     }
 }
 

@@ -166,9 +166,9 @@ pub fn check(table: &Table, uses: Uses) -> Parsed<()> {
 /// What is said of a cache must be of use, and the cache has to forget.
 fn check_cache(table: &Table) -> Parsed<()> {
     let bounds = [CACHE_ROWS, CACHE_WRITTEN, CACHE_ACCESSED];
-    let given = |key: &&str| table.options.get(key).is_some();
+    let given = |key: &str| table.options.get(key).is_some();
     match table.options.text(CACHE) {
-        Some(PARTIAL) if !bounds.iter().any(|key| given(&key)) => Err(Refusal::new(
+        Some(PARTIAL) if !bounds.into_iter().any(given) => Err(Refusal::new(
             table.option_place(CACHE),
             "a cache that never forgets would grow for ever, and never see a change",
         )
@@ -176,7 +176,10 @@ fn check_cache(table: &Table) -> Parsed<()> {
             "add '{CACHE_ROWS}', '{CACHE_WRITTEN}' or '{CACHE_ACCESSED}'"
         ))),
         Some(PARTIAL) => Ok(()),
-        _ => match bounds.iter().chain([&CACHE_MISSING]).find(given) {
+        _ => match bounds
+            .into_iter()
+            .chain([CACHE_MISSING])
+            .find(|key| given(key)) {
             Some(key) => Err(Refusal::new(
                 table.option_place(key),
                 format!("'{key}' is about a cache, and there is none"),
