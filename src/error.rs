@@ -15,6 +15,8 @@ pub enum Kind {
     Data,
     /// Another instance owns this job now; this one must stop without publishing.
     Fenced,
+    /// Somebody asked the process to stop while it waited for a server: it may end, and the next start does it again.
+    Stopped,
     /// Tributary broke one of its own rules.
     Bug,
 }
@@ -28,7 +30,7 @@ pub struct Error {
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
-/// The result of anything that can fail in one of the five ways.
+/// The result of anything that can fail in one of the six ways.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl fmt::Display for Error {
@@ -66,6 +68,10 @@ impl Error {
         Self::new(Kind::Fenced, message)
     }
 
+    pub fn stopped(message: impl Into<String>) -> Self {
+        Self::new(Kind::Stopped, message)
+    }
+
     pub fn bug(message: impl Into<String>) -> Self {
         Self::new(Kind::Bug, message)
     }
@@ -99,7 +105,7 @@ impl Error {
         match self.kind {
             Kind::Job => 2,
             Kind::Fenced => 3,
-            Kind::Retry | Kind::Data | Kind::Bug => 1,
+            Kind::Retry | Kind::Data | Kind::Stopped | Kind::Bug => 1,
         }
     }
 }

@@ -8,13 +8,13 @@
 //! 1. A [`source`] has the event as bytes, in a split (a Kafka partition, say) at a position.
 //! 2. [`decode`] turns the bytes into columns. A record that is no good becomes a dead letter.
 //! 3. An [`operator`] finds its event time and the watermark, computes columns, drops it or keeps it. Where rows of one key must
-//!    meet (a window, a join), they change lanes first.
+//!    meet (a window, a join), they change lanes first. A [`lookup`] finds what another table has for it.
 //! 4. A [`sink`] writes it into a file that nobody sees yet.
 //! 5. At the next barrier, [`epoch`] makes everything durable and commits it with one create-only object; then the file becomes visible.
 //!
-//! [`store`] is where files and epochs lie: a local folder or a bucket; [`aws`] says who we are there. [`catalog`] is told of the tables and partitions. [`registry`] has the schemas of records that are [`avro`]. [`lake`] reads what is published. [`http`] tells how it goes.
+//! [`store`] is where files and epochs lie: a local folder or a bucket; [`aws`] says who we are there, and [`mongo`] how a MongoDB is spoken to. [`catalog`] is told of the tables and partitions. [`registry`] has the schemas of records that are [`avro`]. [`lake`] reads what is published. [`http`] tells how it goes.
 //! [`generate`] makes events to try it with, and [`testing`] runs jobs as data. [`cli`] is the command.
-//! Only [`clock`] knows what time it is; [`time`] is the time that events carry; every failure is an [`error`] of one of five kinds.
+//! Only [`clock`] knows what time it is; [`time`] is the time that events carry; every failure is an [`error`] of one of six kinds.
 
 pub mod cli;
 pub mod config;
@@ -32,12 +32,15 @@ pub mod registry;
 
 pub mod operator;
 
+pub mod lookup;
+
 pub mod sink;
 
 pub mod epoch;
 pub mod store;
 
 pub mod aws;
+pub mod mongo;
 
 pub mod catalog;
 

@@ -95,13 +95,13 @@ fn print(checkpoint: &Checkpoint) {
         );
     }
     println!(
-        "\n{:<28}{:>12}{:>12}{:>12}{:>9}",
-        "operator", "rows in", "used", "filtered", "late"
+        "\n{:<28}{:>12}{:>12}{:>12}{:>9}{:>9}",
+        "operator", "rows in", "used", "filtered", "late", "refused"
     );
     for (node, book) in operators {
         println!(
-            "{node:<28}{:>12}{:>12}{:>12}{:>9}",
-            book.rows_in, book.used, book.filtered, book.late
+            "{node:<28}{:>12}{:>12}{:>12}{:>9}{:>9}",
+            book.rows_in, book.used, book.filtered, book.late, book.refused
         );
     }
     println!(

@@ -7,9 +7,10 @@ use crate::catalog::keeper::{Duties, Guard, Keeper, Tools};
 use crate::clock::Clock;
 use crate::epoch::{Hook, Owner};
 use crate::error::Result;
-use crate::plan::Scan;
+use crate::lookup::{self, Lookup, LookupContext};
+use crate::plan::{LookupJoin, Scan};
 use crate::registry;
-use crate::runtime::Connections;
+use crate::runtime::{Connections, Stop};
 use crate::sink::{self, Publisher, Sink, SinkContext, TableSpec, Uploads};
 use crate::source::{self, Source, SourceContext, Waker};
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use tracing::warn;
 
 pub struct Outside {
     sources: SourceContext,
+    lookups: LookupContext,
     sinks: SinkContext,
 }
 
@@ -30,6 +32,7 @@ impl Outside {
         waker: Waker,
         runtime: Handle,
         clock: Arc<dyn Clock>,
+        stop: &Stop,
     ) -> Outside {
         let encryption = job.settings.encryption.clone();
         let stores: sink::StoreOpener = Arc::new(move |url| {
@@ -47,6 +50,16 @@ impl Outside {
                 memory: source::memory::MemoryTables::default(),
                 stores: Arc::clone(&stores),
                 registries: registry::over_http(),
+            },
+            lookups: LookupContext {
+                runtime: runtime.clone(),
+                clock: Arc::clone(&clock),
+                stopped: {
+                    let stop = stop.clone();
+                    Arc::new(move || stop.asked())
+                },
+                memory: source::memory::MemoryTables::default(),
+                servers: lookup::Servers::default(),
             },
             sinks: SinkContext {
                 job: job.settings.name.clone(),
@@ -68,6 +81,10 @@ impl Outside {
 impl Connections for Outside {
     fn source(&self, scan: &Scan) -> Result<Box<dyn Source>> {
         source::open(scan, &self.sources)
+    }
+
+    fn lookup(&self, join: &LookupJoin) -> Result<Box<dyn Lookup>> {
+        lookup::open(join, &self.lookups)
     }
 
     fn sink(&self, table: &TableSpec, lane: usize) -> Result<Box<dyn Sink>> {

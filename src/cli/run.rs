@@ -8,7 +8,7 @@ use crate::catalog::glue::GlueCatalog;
 use crate::catalog::keeper;
 use crate::clock::{Clock, SystemClock};
 use crate::epoch::{self, Claim, Coordinator, Hook, KillAt, Mode, Owner};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::http;
 use crate::runtime::{Connections, Engine, Event, Finish, Parts, Run, Stop, ask_sources, millis};
 use crate::sink::Publisher;
@@ -116,6 +116,8 @@ pub fn run(args: Args) -> Result<u8> {
         match finish {
             Finish::Ended => "every source came to its end; all is published",
             Finish::Stopped => "stopped; all that was read is published or kept in the checkpoint",
+            Finish::Waiting =>
+                "stopped while a server was away; what was read since the last epoch is read again",
         }
     );
     if finish == Finish::Ended {
@@ -163,6 +165,7 @@ pub fn work(
         waker.clone(),
         runtime.handle().clone(),
         Arc::clone(&clock),
+        stop,
     ));
     let mut publishers: BTreeMap<String, Arc<dyn Publisher>> = BTreeMap::new();
     for table in &job.tables {
@@ -198,7 +201,7 @@ pub fn work(
     if let Some(previous) = &claimed.previous {
         info!(epoch = previous.epoch, "going on from the last epoch");
     }
-    let engine = Engine::new(
+    let engine = match Engine::new(
         Parts {
             graph: Arc::clone(&job.graph),
             connections: outside,
@@ -215,7 +218,13 @@ pub fn work(
             waker: waker.clone(),
         },
         Some(recovered),
-    )?;
+    ) {
+        Err(error) if error.kind() == Kind::Stopped => {
+            info!("{error}");
+            return Ok(Finish::Waiting);
+        }
+        engine => engine?,
+    };
     reporter.running();
     let keeper = outside::keeper(
         job,

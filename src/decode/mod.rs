@@ -29,6 +29,7 @@ mod text;
 mod time;
 
 pub use open::open;
+pub use text::decimal_of;
 
 use crate::error::Result;
 use crate::source::Records;
@@ -83,17 +84,20 @@ pub enum Reason {
     FutureEventTime,
     /// The window or join that the row belongs to is closed.
     Late,
+    /// What was looked up for the row is not what its table declares.
+    Lookup,
     /// The table that the row was written to cannot hold it.
     Sink,
 }
 
 impl Reason {
-    pub const ALL: [Reason; 6] = [
+    pub const ALL: [Reason; 7] = [
         Reason::Malformed,
         Reason::MissingValue,
         Reason::NullEventTime,
         Reason::FutureEventTime,
         Reason::Late,
+        Reason::Lookup,
         Reason::Sink,
     ];
 
@@ -105,6 +109,7 @@ impl Reason {
             Reason::NullEventTime => "null_event_time",
             Reason::FutureEventTime => "future_event_time",
             Reason::Late => "late",
+            Reason::Lookup => "lookup",
             Reason::Sink => "sink",
         }
     }

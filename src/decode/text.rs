@@ -173,6 +173,11 @@ fn finite<T: std::str::FromStr + Into<f64> + Copy>(text: &str) -> Option<T> {
         .filter(|value: &T| (*value).into().is_finite())
 }
 
+/// A number as it is written, as `value * 10^-scale`; `None` where it is none, or has too many digits.
+pub fn decimal_of(text: &str, precision: u8, scale: i8) -> Option<i128> {
+    decimal(decimal_text(text)?, precision, scale)
+}
+
 /// A number as `value * 10^-scale`, rounded half up (away from zero) as in Flink; `None` when it has more than `precision`
 /// digits then, which Flink makes NULL of. The text has been through [`decimal_text`].
 fn decimal(text: &str, precision: u8, scale: i8) -> Option<i128> {

@@ -58,10 +58,16 @@ impl OperatorBook {
             used,
             filtered,
             late,
+            refused,
         } = *self;
         balance(
             ("rows in", rows_in),
-            &[("used", used), ("filtered", filtered), ("late", late)],
+            &[
+                ("used", used),
+                ("filtered", filtered),
+                ("late", late),
+                ("refused", refused),
+            ],
         )
     }
 }
@@ -156,10 +162,11 @@ mod tests {
         ledger.operators.insert(
             "vitals".into(),
             OperatorBook {
-                rows_in: 3,
+                rows_in: 4,
                 used: 1,
                 filtered: 1,
                 late: 1,
+                refused: 1,
             },
         );
         let sink = SinkBook {

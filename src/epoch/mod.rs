@@ -154,13 +154,20 @@ pub struct SourceBook {
     pub refused: u64,
 }
 
-/// in = used + filtered + late, for one operator.
+/// in = used + filtered + late + refused, for one operator.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OperatorBook {
     pub rows_in: u64,
     pub used: u64,
     pub filtered: u64,
     pub late: u64,
+    /// Rows for which a lookup found something that cannot be read: dead letters.
+    #[serde(default, skip_serializing_if = "none")]
+    pub refused: u64,
+}
+
+fn none(count: &u64) -> bool {
+    *count == 0
 }
 
 /// written = published + carried + rejected, over the whole life of the table.

@@ -177,6 +177,12 @@ const METRICS: &[Metric] = &[
         collect: |status, _| operators(status, |book| book.late),
     },
     Metric {
+        name: "tributary_operator_rows_refused_total",
+        kind: Kind::Counter,
+        help: "Rows for which a lookup found something that cannot be read, and that became dead letters.",
+        collect: |status, _| operators(status, |book| book.refused),
+    },
+    Metric {
         name: "tributary_operator_watermark_ms",
         kind: Kind::Gauge,
         help: "The watermark of an operator: event time in milliseconds since 1970.",

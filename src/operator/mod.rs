@@ -16,6 +16,7 @@ pub mod group;
 pub mod guard;
 pub mod interval_join;
 pub mod keys;
+pub mod lookup;
 pub mod over;
 mod pages;
 pub mod project;
@@ -83,12 +84,13 @@ pub mod hidden {
     }
 }
 
-/// The operator for a node of the plan, fresh and without state; None for scans and sinks, which are not operators.
+/// The operator for a node of the plan, fresh and without state; None for scans and sinks, which are not operators, and for lookup
+/// joins, which have to be told what was found.
 /// `inputs` are the schemas of the node's inputs, hidden columns included.
 pub fn build(node: &Node, inputs: &[SchemaRef]) -> Result<Option<Box<dyn Operator>>> {
     let schema = &node.schema;
     let operator: Result<Box<dyn Operator>> = match &node.op {
-        Op::Scan(_) | Op::Sink(_) => return Ok(None),
+        Op::Scan(_) | Op::Sink(_) | Op::Lookup(_) => return Ok(None),
         Op::Project { exprs } => Ok(Box::new(project::Project::new(
             exprs.clone(),
             schema.clone(),
@@ -124,7 +126,7 @@ pub fn build(node: &Node, inputs: &[SchemaRef]) -> Result<Option<Box<dyn Operato
 pub fn exchange_keys(op: &Op, input: usize) -> Option<&[Arc<dyn PhysicalExpr>]> {
     match op {
         Op::Scan(_) | Op::Sink(_) | Op::Project { .. } | Op::Filter { .. } | Op::Union => None,
-        Op::Unnest(_) => None,
+        Op::Unnest(_) | Op::Lookup(_) => None,
         Op::Over(over) => Some(&over.keys),
         Op::Window(window) => Some(&window.keys),
         Op::Group(group) => Some(&group.keys),
@@ -181,6 +183,8 @@ pub struct Output {
     /// Rows that came too late, as they arrived (hidden columns included), each batch with the sentence that says
     /// what they were late for.
     pub late: Vec<(RecordBatch, String)>,
+    /// Rows that cannot go on, since what they need cannot be read; likewise.
+    pub refused: Vec<(RecordBatch, String)>,
     /// Rows of the batch that went on or into the state, counted where that happens.
     pub used: u64,
     /// Rows that a predicate dropped.

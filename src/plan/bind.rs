@@ -5,6 +5,7 @@
 //! become INT where they fit, DataFusion makes operands agree, and casts become Flink's casts.
 
 use super::NodeId;
+use super::lookup::{AsOf, Snapshot};
 use super::rules;
 use super::unnest::{How, Unnesting};
 use crate::sql::functions::{self, Bound, window_bound};
@@ -77,7 +78,7 @@ impl Binder {
                 .collect(),
             options: Arc::new(options),
             expr_planners: vec![Arc::new(Forms), Arc::new(AggregateFunctionPlanner)],
-            relation_planners: vec![Arc::new(Windows), Arc::new(Unnests)],
+            relation_planners: vec![Arc::new(Windows), Arc::new(Unnests), Arc::new(Snapshots)],
             type_planner: Arc::new(FlinkTypes),
         }
     }
@@ -377,6 +378,39 @@ impl RelationPlanner for Unnests {
         let plan = Unnesting::plan(input, array, how)?;
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(
             plan, None,
+        ))))
+    }
+}
+
+/// `t FOR SYSTEM_TIME AS OF o.proc`: the table, and the column of what stands before it, which a join finds there.
+#[derive(Debug)]
+struct Snapshots;
+
+impl RelationPlanner for Snapshots {
+    fn plan_relation(
+        &self,
+        relation: ast::TableFactor,
+        context: &mut dyn RelationPlannerContext,
+    ) -> Result<RelationPlanning> {
+        let Some(as_of) = queries::snapshot(&relation) else {
+            return Ok(RelationPlanning::Original(Box::new(relation)));
+        };
+        let as_of = AsOf {
+            table: as_of.table.map(|table| table.value.clone()),
+            column: as_of.column.value.clone(),
+            place: as_of.table.unwrap_or(as_of.column).span.into(),
+        };
+        let mut table = relation;
+        let alias = match &mut table {
+            ast::TableFactor::Table { version, alias, .. } => {
+                *version = None;
+                alias.take()
+            }
+            _ => None,
+        };
+        let plan = Snapshot::plan(context.plan(table)?, as_of);
+        Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(
+            plan, alias,
         ))))
     }
 }

@@ -30,9 +30,12 @@ impl Draft {
         match &self.op {
             Op::Group(_) => true,
             Op::Rank(rank) => rank.gives.changes(),
-            Op::Scan(_) | Op::Window(_) | Op::IntervalJoin(_) | Op::Over(_) | Op::Unnest(_) => {
-                false
-            }
+            Op::Scan(_)
+            | Op::Window(_)
+            | Op::IntervalJoin(_)
+            | Op::Over(_)
+            | Op::Unnest(_)
+            | Op::Lookup(_) => false,
             Op::Project { .. } | Op::Filter { .. } | Op::Union | Op::Sink(_) => {
                 self.inputs.iter().any(|id| input(*id))
             }
@@ -102,6 +105,7 @@ impl Drafts {
             | Op::IntervalJoin(_)
             | Op::Over(_)
             | Op::Unnest(_)
+            | Op::Lookup(_)
             | Op::Union
             | Op::Sink(_) => Vec::new(),
         }
@@ -208,7 +212,7 @@ pub fn check_rivals(drafts: &Drafts, path: &str) -> Result<()> {
 }
 
 /// The column whose values an expression gives, maybe in a wider type.
-fn same_values(expr: &Expr, schema: &Schema) -> Option<usize> {
+pub(super) fn same_values(expr: &Expr, schema: &Schema) -> Option<usize> {
     if let Some(column) = as_column(expr) {
         return Some(column);
     }

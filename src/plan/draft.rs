@@ -192,6 +192,12 @@ fn same(a: &Draft, b: &Draft) -> bool {
                     == (&of_b.keep, of_b.outer, of_b.ordinality)
                 && names(a) == names(b)
         }
+        (Op::Lookup(of_a), Op::Lookup(of_b)) => {
+            Arc::ptr_eq(&of_a.table, &of_b.table)
+                && of_a.read == of_b.read
+                && (&of_a.keys, &of_a.exprs) == (&of_b.keys, &of_b.exprs)
+                && (&of_a.filter, of_a.outer) == (&of_b.filter, of_b.outer)
+        }
         (Op::Sink(a), Op::Sink(b)) => Arc::ptr_eq(&a.table, &b.table),
         _ => false,
     }

@@ -1,6 +1,6 @@
 //! A graph for a person's eyes.
 
-use super::{Frame, Gives, Graph, Node, NodeId, Op, Rank, Scan, describe};
+use super::{Frame, Gives, Graph, LookupJoin, Node, NodeId, Op, Rank, Scan, describe};
 use crate::operator::hidden;
 use crate::sql::Table;
 use crate::sql::functions::type_name;
@@ -69,7 +69,7 @@ fn title(node: &Node) -> String {
     let word = node.op.word();
     let last = word.rsplit(' ').next().unwrap_or(word);
     match node.op {
-        Op::Filter { .. } | Op::Union | Op::Window(_) | Op::IntervalJoin(_)
+        Op::Filter { .. } | Op::Union | Op::Window(_) | Op::IntervalJoin(_) | Op::Lookup(_)
             if node.name.contains(last) =>
         {
             node.name.clone()
@@ -177,6 +177,7 @@ fn details(graph: &Graph, node: &Node) -> Vec<String> {
             if unnest.ordinality { ", numbered" } else { "" },
             if unnest.outer { ", or NULL" } else { "" }
         )],
+        Op::Lookup(lookup) => lookup_details(lookup),
         Op::Sink(sink) => sink_details(&sink.table),
     }
 }
@@ -194,6 +195,29 @@ fn rank_details(rank: &Rank) -> Vec<String> {
         format!("keys: {partition}"),
         wait,
     ]
+}
+
+fn lookup_details(lookup: &LookupJoin) -> Vec<String> {
+    let LookupJoin { read, keys, .. } = lookup;
+    let kind = if lookup.outer { "left outer" } else { "inner" };
+    let keys = keys.iter().map(|key| {
+        let column = read.field(key.column).name();
+        format!("{column} = {}", describe::expr(&key.value))
+    });
+    let fields = read.fields().iter();
+    let fields = fields.map(|field| format!("{} {}", field.name(), type_name(field.data_type())));
+    let mut lines = vec![
+        format!(
+            "{kind} lookup in {}, {}",
+            lookup.table.name,
+            connector(&lookup.table)
+        ),
+        format!("keys: {}", list(keys)),
+        format!("reads: {}", list(fields)),
+    ];
+    let filter = lookup.filter.as_ref();
+    lines.extend(filter.map(|filter| format!("where {}", describe::expr(filter))));
+    lines
 }
 
 /// Which rows an OVER counts for a row.

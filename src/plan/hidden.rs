@@ -46,7 +46,7 @@ fn carriers(drafts: &Drafts) -> Vec<bool> {
     for node in &drafts.nodes {
         can.push(match node.op {
             Op::Scan(_) => true,
-            Op::Project { .. } | Op::Filter { .. } | Op::Union | Op::Unnest(_) => {
+            Op::Project { .. } | Op::Filter { .. } | Op::Union | Op::Unnest(_) | Op::Lookup(_) => {
                 node.inputs.iter().all(|&input| can[input])
             }
             Op::Window(_)

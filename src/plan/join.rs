@@ -1,6 +1,7 @@
 //! Interval joins: which rows of two streams are near each other in time.
 
 use super::draft::{Draft, Expr, Time, as_column, column, move_columns};
+use super::lookup::Snapshot;
 use super::lower::{Lowering, is_time, shown};
 use super::trouble::{Planned, place_of, refused};
 use super::window::as_millis;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 const NEEDS_INTERVAL: &str = "bound it: AND b.ts BETWEEN a.ts AND a.ts + INTERVAL '15' MINUTE";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Side {
+pub enum Side {
     Left,
     Right,
     Both,
@@ -31,6 +32,9 @@ impl Lowering {
         join: &logical_expr::Join,
         extra: Vec<logical_expr::Expr>,
     ) -> Planned<NodeId> {
+        if let Some(snapshot) = Snapshot::of(&join.right) {
+            return self.lookup(join, snapshot, extra);
+        }
         let asked: Vec<&logical_expr::Expr> = join
             .filter
             .iter()
@@ -100,7 +104,7 @@ impl Lowering {
     }
 
     /// One side of a join, with the predicates that are about it alone.
-    fn input(
+    pub fn input(
         &mut self,
         plan: &LogicalPlan,
         predicates: Vec<logical_expr::Expr>,
@@ -118,7 +122,7 @@ impl Lowering {
     }
 }
 
-fn side_of(predicate: &logical_expr::Expr, left: &DFSchema, right: &DFSchema) -> Side {
+pub fn side_of(predicate: &logical_expr::Expr, left: &DFSchema, right: &DFSchema) -> Side {
     let columns = predicate.column_refs();
     let all_in = |schema: &DFSchema| columns.iter().all(|column| schema.has_column(column));
     match (columns.is_empty(), all_in(left), all_in(right)) {

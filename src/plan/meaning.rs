@@ -368,6 +368,27 @@ impl Lineage {
                 let passed = unnest.keep.iter().filter_map(|&at| own.get(at).cloned());
                 with_made(tables, passed.collect(), node, hash_all("unnest", &parts))
             }
+            Op::Lookup(lookup) => {
+                let name = lookup.table.name.as_str();
+                let own = columns(first);
+                let read = lookup.read.fields().iter();
+                let read =
+                    read.map(|field| hash(&[name, field.name(), &type_name(field.data_type())]));
+                let read: Vec<String> = read.collect();
+                let visible = hidden::visible(&graph.nodes[node.inputs[0]].schema);
+                let mut both = own[..visible.min(own.len())].to_vec();
+                both.extend(lookup.exprs.iter().map(|expr| digest(expr, &read)));
+                let mut parts = vec![format!("{name} {}", lookup.outer), rows(first).to_owned()];
+                for key in &lookup.keys {
+                    parts.extend([read[key.column].clone(), digest(&key.value, own)]);
+                }
+                parts.extend(lookup.filter.iter().map(|filter| digest(filter, &both)));
+                Lineage {
+                    tables: tables.into_iter().chain([name.to_owned()]).collect(),
+                    rows: hash_all("lookup", &parts),
+                    columns: both,
+                }
+            }
             Op::Sink(_) => Lineage {
                 tables,
                 rows: String::new(),

@@ -15,6 +15,7 @@ mod explain;
 mod group;
 mod hidden;
 mod join;
+mod lookup;
 mod lower;
 mod meaning;
 mod merge;
@@ -89,6 +90,7 @@ pub enum Op {
     IntervalJoin(IntervalJoin),
     Over(OverAggregate),
     Unnest(Unnest),
+    Lookup(LookupJoin),
     Sink(SinkTable),
 }
 
@@ -393,6 +395,39 @@ pub struct Unnest {
     pub ordinality: bool,
 }
 
+/// Each row with the rows of another table that have its values in some columns at that moment. Its columns come out as: all of the
+/// input, then the table's; hidden columns last.
+#[derive(Debug, Clone)]
+pub struct LookupJoin {
+    /// The table as declared, with its connector and options.
+    pub table: Arc<crate::sql::Table>,
+    /// What is read of the rows that are found: a part of the table's physical columns, in its order. One that is not nullable is
+    /// NOT NULL.
+    pub read: SchemaRef,
+    pub keys: Vec<LookupKey>,
+    /// The table's columns as they come out, over those that are read.
+    pub exprs: Vec<Arc<dyn PhysicalExpr>>,
+    /// What else is asked, over the output's columns.
+    pub filter: Option<Arc<dyn PhysicalExpr>>,
+    /// A row that finds nothing comes out once, with NULLs.
+    pub outer: bool,
+}
+
+/// One column by which rows are looked up.
+#[derive(Debug, Clone)]
+pub struct LookupKey {
+    /// Which of the columns that are read.
+    pub column: usize,
+    /// What it has to be, over the input's columns, in the column's own type.
+    pub value: Arc<dyn PhysicalExpr>,
+}
+
+impl PartialEq for LookupKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.column == other.column && *self.value == *other.value
+    }
+}
+
 /// Writes into a table.
 #[derive(Debug, Clone)]
 pub struct SinkTable {
@@ -430,6 +465,7 @@ impl Op {
             Op::IntervalJoin(_) => "interval join",
             Op::Over(_) => "over",
             Op::Unnest(_) => "unnest",
+            Op::Lookup(_) => "lookup",
             Op::Sink(_) => "sink",
         }
     }

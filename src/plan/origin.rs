@@ -73,7 +73,7 @@ impl Graph {
                 Some(&column) => self.follow(node.inputs[0], column, found),
                 None => found.push(Origin::Unknown),
             },
-            Op::Rank(_) | Op::Over(_) => {
+            Op::Rank(_) | Op::Over(_) | Op::Lookup(_) => {
                 let width = hidden::visible(&self.nodes[node.inputs[0]].schema);
                 match column < width {
                     true => self.follow(node.inputs[0], column, found),

@@ -3,10 +3,12 @@
 //! From the sinks backwards each node learns which of its columns are read, down to what a scan decodes. What goes into a
 //! window or a join is narrowed to what it needs, because it travels between lanes or is kept.
 
+mod joins;
+
 use super::draft::{Draft, Drafts, Expr, Time, as_column, column, columns_read, move_columns};
 use super::merge::reproject;
 use super::{
-    Aggregate, Gives, GroupAggregate, IntervalJoin, NodeId, Op, OrderBy, OverAggregate, OverCall,
+    Aggregate, Gives, GroupAggregate, NodeId, Op, OrderBy, OverAggregate, OverCall,
     Rank, Scan, Unnest, Watermark, WindowAggregate,
 };
 use arrow::datatypes::Schema;
@@ -104,6 +106,17 @@ fn needs(drafts: &Drafts, node: &Draft, number: usize, used: &Used) -> Used {
         Op::Unnest(unnest) => {
             read.extend(used.iter().filter(|&&i| i < width(0)));
             columns_read(&unnest.array, &mut read);
+        }
+        Op::Lookup(lookup) => {
+            let values = lookup.keys.iter().map(|key| &key.value);
+            let exprs = values.chain(&lookup.filter);
+            exprs.for_each(|expr| columns_read(expr, &mut read));
+            read.extend(used);
+            read.retain(|&i| i < width(0));
+            // Constants alone read nothing, and a batch without columns would have no length of its own.
+            if read.is_empty() {
+                read.push(0);
+            }
         }
         Op::Sink(_) => read.extend(0..width(0)),
     }
@@ -222,6 +235,7 @@ impl Pruning<'_> {
             Op::IntervalJoin(join) => self.join(&node, join, &self.used[id].clone())?,
             Op::Over(over) => self.over_aggregate(&node, over, &self.used[id].clone())?,
             Op::Unnest(unnest) => self.unnest(&node, unnest, &self.used[id].clone())?,
+            Op::Lookup(lookup) => self.lookup(&node, lookup, &self.used[id].clone())?,
             Op::Sink(_) => {
                 let all: Vec<usize> = (0..width).collect();
                 let input = self.narrowed(node.inputs[0], &all, &node, "input")?;
@@ -538,61 +552,6 @@ impl Pruning<'_> {
         });
         let kept: Vec<usize> = own.into_iter().chain(elements).collect();
         Ok(self.with_columns(node, op, input, &kept))
-    }
-
-    fn join(
-        &mut self,
-        node: &Draft,
-        join: &IntervalJoin,
-        used: &Used,
-    ) -> Result<(NodeId, Vec<Option<usize>>)> {
-        let left_width = self.old.schema(node.inputs[0]).fields().len();
-        let left: Vec<usize> = needs(self.old, node, 0, used).into_iter().collect();
-        let right: Vec<usize> = needs(self.old, node, 1, used).into_iter().collect();
-        let inputs = vec![
-            self.narrowed(node.inputs[0], &left, node, "left")?,
-            self.narrowed(node.inputs[1], &right, node, "right")?,
-        ];
-        let right_width = self.old.schema(node.inputs[1]).fields().len();
-        let (of_left, of_right) = (places_of(&left, left_width), places_of(&right, right_width));
-        let over_left = |expr: &Expr| self.over(expr, inputs[0], &of_left);
-        let over_right = |expr: &Expr| self.over(expr, inputs[1], &of_right);
-        let kept: Vec<usize> = left
-            .iter()
-            .copied()
-            .chain(right.iter().map(|&i| left_width + i))
-            .collect();
-        let places = places_of(&kept, left_width + right_width);
-        let fields = kept.iter().map(|&i| node.schema.field(i).clone());
-        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-        let filter = join.filter.as_ref().map(|filter| {
-            move_columns(filter, &schema, &|index| places[index].unwrap_or_default())
-        });
-        let new = IntervalJoin {
-            left_keys: join
-                .left_keys
-                .iter()
-                .map(over_left)
-                .collect::<Result<_>>()?,
-            right_keys: join
-                .right_keys
-                .iter()
-                .map(over_right)
-                .collect::<Result<_>>()?,
-            left_time: over_left(&join.left_time)?,
-            right_time: over_right(&join.right_time)?,
-            filter: filter.transpose()?,
-            ..join.clone()
-        };
-        let times = kept.iter().map(|&i| node.times[i]).collect();
-        let draft = Draft {
-            op: Op::IntervalJoin(new),
-            inputs,
-            schema,
-            times,
-            ..node.clone()
-        };
-        Ok((self.next.add(draft), places))
     }
 }
 

@@ -147,7 +147,7 @@ impl Lowering {
         let Some(unnesting) = extension.node.as_any().downcast_ref::<Unnesting>() else {
             return refused(
                 self.statement(),
-                format!("{} is not supported", extension.node.name()),
+                format!("{} is not supported here", extension.node.name()),
                 "",
             );
         };

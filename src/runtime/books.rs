@@ -36,5 +36,6 @@ impl OperatorBook {
         self.used += more.used;
         self.filtered += more.filtered;
         self.late += more.late;
+        self.refused += more.refused;
     }
 }

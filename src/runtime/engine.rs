@@ -3,15 +3,16 @@
 use super::books::Books;
 use super::exchange::{self, Routes};
 use super::heirs::Heirs;
-use super::lane::{Lane, LaneBarrier, OwnedSplit, Round};
+use super::lane::{Edge, Lane, LaneBarrier, OwnedSplit, Round};
 use super::letters::Addresses;
 use super::splits::{Asking, Habits, ScanSplits, SplitNames};
 use super::workers::Workers;
 use crate::clock::Clock;
 use crate::epoch::{Barrier, Checkpoint, Ledger, NodeState, Recovered};
 use crate::error::{Error, Result};
+use crate::lookup::Lookup;
 use crate::operator::keys;
-use crate::plan::{self, Graph, Meaning, Node, NodeId, Op, Scan};
+use crate::plan::{self, Graph, LookupJoin, Meaning, Node, NodeId, Op, Scan};
 use crate::sink::{Publisher, Sink, TableSpec};
 use crate::source::{Positions, Source, Waker};
 use crate::time::{EventTime, Progress};
@@ -21,6 +22,7 @@ use std::sync::Arc;
 /// The edge of the engine: what it reads from and writes to. A test gives it queues.
 pub trait Connections: Send + Sync {
     fn source(&self, scan: &Scan) -> Result<Box<dyn Source>>;
+    fn lookup(&self, join: &LookupJoin) -> Result<Box<dyn Lookup>>;
     fn sink(&self, table: &TableSpec, lane: usize) -> Result<Box<dyn Sink>>;
     fn publisher(&self, table: &TableSpec) -> Result<Arc<dyn Publisher>>;
 }
@@ -88,16 +90,24 @@ impl Engine {
         let addresses = Arc::new(parts.letters.clone());
         let mut lanes = Vec::with_capacity(parts.lanes);
         for index in 0..parts.lanes {
-            let mut sinks = BTreeMap::new();
+            let mut edge = Edge::default();
             for table in &parts.tables {
-                sinks.insert(table.name.clone(), parts.connections.sink(table, index)?);
+                let sink = parts.connections.sink(table, index)?;
+                edge.sinks.insert(table.name.clone(), sink);
+            }
+            for (id, node) in parts.graph.nodes.iter().enumerate() {
+                if let Op::Lookup(join) = &node.op {
+                    let lookup = parts.connections.lookup(join);
+                    let lookup = lookup.map_err(|error| error.at(&node.place))?;
+                    edge.lookups.insert(id, lookup);
+                }
             }
             lanes.push(Lane::new(
                 index,
                 parts.lanes,
                 Arc::clone(&parts.graph),
                 Arc::clone(&routes),
-                sinks,
+                edge,
                 Arc::clone(&addresses),
                 parts.max_future_ms,
             )?);

@@ -3,9 +3,12 @@
 use super::books::Books;
 use super::exchange::{Outbox, Parcel, Routes};
 use super::letters::{Addresses, Letters};
+use super::lookup::LaneLookup;
 use super::scan::LaneScan;
 use super::splits::{SplitNames, SplitReport, SplitView};
+use crate::decode::Reason;
 use crate::error::{Error, Result};
+use crate::lookup::Lookup;
 use crate::operator::watermark::SplitWatermark;
 use crate::operator::{Operator, Output, exchange_keys, keys};
 use crate::plan::{Graph, NodeId, Op};
@@ -29,6 +32,7 @@ pub struct Lane {
     graph: Arc<Graph>,
     routes: Arc<Routes>,
     operators: Vec<Option<Box<dyn Operator>>>,
+    lookups: BTreeMap<NodeId, LaneLookup>,
     scans: Vec<Option<LaneScan>>,
     /// The sinks by table; several INSERTs into one table share one.
     sinks: BTreeMap<String, Box<dyn Sink>>,
@@ -36,6 +40,15 @@ pub struct Lane {
     outbox: Outbox,
     letters: Letters,
     books: Books,
+}
+
+/// A lane's own instances of what is outside.
+#[derive(Default)]
+pub struct Edge {
+    /// The sinks by table.
+    pub sinks: BTreeMap<String, Box<dyn Sink>>,
+    /// The tables that lookup joins ask, by the joins' nodes.
+    pub lookups: BTreeMap<NodeId, Box<dyn Lookup>>,
 }
 
 /// A split that this lane reads.
@@ -67,10 +80,18 @@ impl Lane {
         lanes: usize,
         graph: Arc<Graph>,
         routes: Arc<Routes>,
-        sinks: BTreeMap<String, Box<dyn Sink>>,
+        edge: Edge,
         addresses: Arc<Addresses>,
         max_future_ms: i64,
     ) -> Result<Lane> {
+        let Edge {
+            sinks,
+            lookups: asked,
+        } = edge;
+        let mut lookups = BTreeMap::new();
+        for (id, table) in asked {
+            lookups.insert(id, LaneLookup::new(&graph.nodes[id], table)?);
+        }
         let mut operators = Vec::new();
         let mut scans = Vec::new();
         for node in &graph.nodes {
@@ -91,6 +112,7 @@ impl Lane {
             graph,
             routes,
             operators,
+            lookups,
             scans,
             sinks,
             splits: Vec::new(),
@@ -243,13 +265,16 @@ impl Lane {
     fn apply(&mut self, node: NodeId, input: usize, batch: RecordBatch) -> Result<Output> {
         let rows = batch.num_rows() as u64;
         let mut output = Output::default();
-        let Some(operator) = self.operators[node].as_mut() else {
+        if let Some(lookup) = self.lookups.get_mut(&node) {
+            lookup.on_batch(&batch, &mut output)?;
+        } else if let Some(operator) = self.operators[node].as_mut() {
+            operator.on_batch(input, batch, &mut output)?;
+        } else {
             return Err(Error::bug(format!(
                 "node '{}' is no operator",
                 self.graph.nodes[node].name
             )));
-        };
-        operator.on_batch(input, batch, &mut output)?;
+        }
         let book = self.books.operators.entry(node).or_default();
         book.rows_in += rows;
         book.used += output.used;
@@ -264,14 +289,24 @@ impl Lane {
         names: &SplitNames,
         split: Option<i32>,
     ) -> Result<()> {
-        if output.filtered > 0 || !output.late.is_empty() {
+        let count = |rows: &[(RecordBatch, String)]| {
+            let counts = rows.iter().map(|(rows, _)| rows.num_rows() as u64);
+            counts.sum::<u64>()
+        };
+        let (late, refused) = (count(&output.late), count(&output.refused));
+        if output.filtered + late + refused > 0 {
             let book = self.books.operators.entry(node).or_default();
             book.filtered += output.filtered;
-            for (rows, why) in &output.late {
-                book.late += rows.num_rows() as u64;
-                self.letters
-                    .late(&self.graph.nodes[node].name, why, rows, names)?;
-            }
+            book.late += late;
+            book.refused += refused;
+        }
+        let late = output.late.iter().map(|left| (Reason::Late, None, left));
+        let origin = split.and_then(|split| names.origin(split));
+        let refused = output.refused.iter();
+        let refused = refused.map(|left| (Reason::Lookup, origin.clone(), left));
+        for (reason, origin, (rows, why)) in late.chain(refused) {
+            let who = (self.graph.nodes[node].name.as_str(), why.as_str());
+            self.letters.left_out(reason, who, rows, names, origin)?;
         }
         self.emit(node, output.batches, names, split)
     }

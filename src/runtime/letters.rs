@@ -98,14 +98,15 @@ impl Letters {
         });
     }
 
-    /// Rows that were too late for an operator. Their hidden columns say where they came from, if they came straight from
-    /// a source; rows of another operator are named by the operator alone.
-    pub fn late(
+    /// Rows that an operator could not take. Their hidden columns say where they came from, if they came straight from
+    /// a source; of others it is known at best which split this lane reads (`origin`), or they are named by the operator alone.
+    pub fn left_out(
         &mut self,
-        operator: &str,
-        why: &str,
+        reason: Reason,
+        (operator, why): (&str, &str),
         rows: &RecordBatch,
         splits: &SplitNames,
+        origin: Option<Origin>,
     ) -> Result<()> {
         let ordinals = rows
             .column_by_name(hidden::SPLIT)
@@ -114,14 +115,14 @@ impl Letters {
             .column_by_name(hidden::OFFSET)
             .map(|c| c.as_primitive::<Int64Type>());
         for (row, value) in rows_as_json(rows)?.into_iter().enumerate() {
-            let origin = ordinals.and_then(|ordinals| splits.origin(ordinals.value(row)));
-            let origin = origin.unwrap_or_else(|| Origin {
+            let own = ordinals.and_then(|ordinals| splits.origin(ordinals.value(row)));
+            let origin = own.or_else(|| origin.clone()).unwrap_or_else(|| Origin {
                 source: operator.to_string(),
                 topic: String::new(),
                 partition: -1,
             });
             self.push(&DeadLetter {
-                reason: Reason::Late,
+                reason,
                 error: format!("{operator}: {why}"),
                 source: origin.source,
                 topic: origin.topic,

@@ -20,6 +20,7 @@ mod exchange;
 mod heirs;
 mod lane;
 mod letters;
+mod lookup;
 mod run;
 mod scan;
 mod splits;

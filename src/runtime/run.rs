@@ -3,7 +3,7 @@
 use super::engine::{Engine, millis};
 use crate::clock::Clock;
 use crate::epoch::{Committed, Coordinator};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::source::{Positions, Waker};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
+use tracing::info;
 
 /// The longest that an idle engine sleeps: time passes for idle splits and open files too.
 const NAP: Duration = Duration::from_millis(100);
@@ -52,6 +53,8 @@ pub enum Finish {
     Ended,
     /// Somebody asked it to stop.
     Stopped,
+    /// Somebody asked it to stop while it waited for a server. What was read since the last epoch is in none, and read again.
+    Waiting,
 }
 
 /// What an observer is told.
@@ -120,7 +123,16 @@ impl Run {
                 }
                 other => other,
             };
-            let read = engine.round()?;
+            let read = match engine.round() {
+                Err(error) if error.kind() == Kind::Stopped => {
+                    info!("{error}");
+                    if let Commits::Busy(pending) = commits {
+                        beside.settle(pending, &mut engine, observe)?;
+                    }
+                    return Ok(Finish::Waiting);
+                }
+                read => read?,
+            };
             if read > 0 && !std::mem::replace(&mut begun, true) {
                 observe(Event::Begun);
             }

@@ -76,6 +76,18 @@ impl MemoryTable {
         });
     }
 
+    /// Everything that was appended so far, one split behind the other.
+    pub fn all(&self) -> Records {
+        let mut records = Records::default();
+        let state = lock(&self.0);
+        for (number, record) in state.logs.iter().flat_map(|log| &log.records).enumerate() {
+            let offset = i64::try_from(number).unwrap_or(i64::MAX);
+            let (key, value) = (record.key.as_deref(), record.value.as_deref());
+            records.push(offset, record.timestamp, key, value);
+        }
+        records
+    }
+
     /// Says that nothing more will be appended to any split.
     pub fn end(&self) {
         self.change(|state| state.logs.iter_mut().for_each(|log| log.ended = true));

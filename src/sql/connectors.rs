@@ -15,6 +15,8 @@ pub struct Connector {
     pub name: &'static str,
     pub reads: bool,
     pub writes: bool,
+    /// Whether rows can be looked up in its tables: FOR SYSTEM_TIME AS OF.
+    pub looks_up: bool,
     pub formats: &'static [&'static str],
     pub needs_format: bool,
     pub options: &'static [&'static [OptionSpec]],
@@ -31,6 +33,7 @@ pub const CONNECTORS: &[Connector] = &[
         name: "kafka",
         reads: true,
         writes: true,
+        looks_up: false,
         formats: &["json", "csv", "raw", "avro-confluent"],
         needs_format: true,
         options: &[COMMON, SOURCE, kafka::BOTH, kafka::SOURCE, kafka::SINK],
@@ -49,6 +52,7 @@ pub const CONNECTORS: &[Connector] = &[
         name: "upsert-kafka",
         reads: false,
         writes: true,
+        looks_up: false,
         formats: &["json", "csv", "raw", "avro-confluent"],
         needs_format: true,
         options: &[COMMON, kafka::BOTH, kafka::UPSERT],
@@ -66,6 +70,7 @@ pub const CONNECTORS: &[Connector] = &[
         name: "filesystem",
         reads: true,
         writes: true,
+        looks_up: false,
         formats: &["json", "csv", "raw", "parquet"],
         needs_format: true,
         options: &[
@@ -88,6 +93,7 @@ pub const CONNECTORS: &[Connector] = &[
         name: "mongodb",
         reads: false,
         writes: true,
+        looks_up: true,
         formats: &[],
         needs_format: false,
         options: &[COMMON, mongodb::OPTIONS],
@@ -99,6 +105,7 @@ pub const CONNECTORS: &[Connector] = &[
         name: "tributary-json-file",
         reads: false,
         writes: true,
+        looks_up: false,
         formats: &[],
         needs_format: false,
         options: &[COMMON, json_file::OPTIONS],
@@ -110,6 +117,7 @@ pub const CONNECTORS: &[Connector] = &[
         name: "datagen",
         reads: true,
         writes: false,
+        looks_up: false,
         formats: &[],
         needs_format: false,
         options: &[COMMON, SOURCE, DATAGEN],
@@ -121,6 +129,7 @@ pub const CONNECTORS: &[Connector] = &[
         name: "print",
         reads: false,
         writes: true,
+        looks_up: false,
         formats: &[],
         needs_format: false,
         options: &[COMMON, PRINT],
@@ -132,6 +141,7 @@ pub const CONNECTORS: &[Connector] = &[
         name: "blackhole",
         reads: false,
         writes: true,
+        looks_up: false,
         formats: &[],
         needs_format: false,
         options: &[COMMON],
@@ -144,6 +154,7 @@ pub const CONNECTORS: &[Connector] = &[
         name: "memory",
         reads: true,
         writes: true,
+        looks_up: true,
         formats: &["json", "csv", "raw"],
         needs_format: false,
         options: &[COMMON, SOURCE, MEMORY],
@@ -317,6 +328,13 @@ fn check_datagen(table: &Table, _: Uses) -> Parsed<()> {
         }
     }
     Ok(())
+}
+
+/// Whether rows can be looked up in tables of this connector.
+pub fn looks_up(connector: &str) -> bool {
+    CONNECTORS
+        .iter()
+        .any(|known| known.name == connector && known.looks_up)
 }
 
 /// The columns that are read from, or written to, the format.

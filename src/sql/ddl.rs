@@ -85,6 +85,7 @@ pub fn view(parser: &mut Parser, place: Place, names: &Names) -> Parsed<(View, V
     parser.word("AS")?;
     let read = queries::parse(parser)?;
     names.check_relations(&read.relations)?;
+    names.check_relations(&read.looked_up)?;
     let view = View {
         name: name.value,
         columns: columns.into_iter().map(|column| column.value).collect(),

@@ -136,13 +136,20 @@ pub struct Uses {
 pub fn check(table: &mut Table, uses: Uses, warnings: &mut Vec<String>) -> Parsed<()> {
     let connector = connector(table)?;
     if uses.read && !connector.reads {
-        return Err(Refusal::new(
+        let refusal = Refusal::new(
             table.place,
             format!(
                 "the table '{}' is read, but its connector '{}' can only be written",
                 table.name, connector.name
             ),
-        ));
+        );
+        return Err(match connector.looks_up {
+            true => refusal.hint(format!(
+                "rows can be looked up in it: JOIN {} FOR SYSTEM_TIME AS OF o.proc ON ..",
+                table.name
+            )),
+            false => refusal,
+        });
     }
     if uses.written && !connector.writes {
         return Err(Refusal::new(

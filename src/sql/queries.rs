@@ -27,6 +27,8 @@
 //! - **UNNEST** behind a table, `FROM t CROSS JOIN UNNEST(t.items) AS u(item)`, is a `TableFactor::NestedJoin` of what stands before it
 //!   and one join with a `TableFactor::UNNEST` of one expression; its operator is `CrossJoin` or `Left`, without a condition. [`unnest`]
 //!   takes this form apart.
+//! - **FOR SYSTEM_TIME AS OF** is sqlparser's own form, `TableFactor::Table { version, .. }`, behind JOIN and LEFT JOIN .. ON only; its
+//!   expression is the name of a column, with or without that of its table. [`snapshot`] takes this form apart.
 //! - **OVER** and WINDOW are sqlparser's own forms.
 //! - `ARRAY[..]` is `Expr::Array`, `a[1]` and `row.field` are what sqlparser makes of them.
 //!
@@ -42,7 +44,7 @@ use super::syntax::{Walk, is_word, read};
 use crate::plan::Window;
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, JoinOperator,
-    ObjectName, ObjectNamePart, Query, TableAlias, TableFactor, VisitMut,
+    ObjectName, ObjectNamePart, Query, TableAlias, TableFactor, TableVersion, VisitMut,
 };
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
@@ -53,6 +55,8 @@ pub struct Read {
     pub query: Box<Query>,
     /// The tables and views, each where it is named; no CTEs.
     pub relations: Vec<(String, Place)>,
+    /// The tables that rows are looked up in, likewise.
+    pub looked_up: Vec<(String, Place)>,
 }
 
 /// A window as it stands in a FROM clause.
@@ -152,6 +156,35 @@ pub fn unnest(factor: &TableFactor) -> Option<Unnested<'_>> {
     }
 }
 
+/// The column that says as of when a table is read: the name of its table, where it stands with it, and its own.
+pub struct AsOf<'a> {
+    pub table: Option<&'a Ident>,
+    pub column: &'a Ident,
+}
+
+/// As of when a member of a FROM clause is read; nothing for what is read as it comes.
+pub fn snapshot(factor: &TableFactor) -> Option<AsOf<'_>> {
+    let (table, column) = match version(factor)? {
+        TableVersion::ForSystemTimeAsOf(Expr::Identifier(column)) => (None, column),
+        TableVersion::ForSystemTimeAsOf(Expr::CompoundIdentifier(names)) => {
+            match names.as_slice() {
+                [table, column] => (Some(table), column),
+                _ => return None,
+            }
+        }
+        _ => return None,
+    };
+    Some(AsOf { table, column })
+}
+
+/// What a member of a FROM clause says of the moment as of which it is read.
+pub(super) fn version(factor: &TableFactor) -> Option<&TableVersion> {
+    match factor {
+        TableFactor::Table { version, .. } => version.as_ref(),
+        _ => None,
+    }
+}
+
 /// Reads the query that the rest of a statement is.
 pub fn parse(parser: &mut Parser) -> Parsed<Read> {
     let place = parser.here();
@@ -175,9 +208,11 @@ pub fn parse(parser: &mut Parser) -> Parsed<Read> {
     if let ControlFlow::Break(refusal) = query.visit(&mut allowed) {
         return Err(refusal);
     }
+    let (relations, looked_up) = allowed.into_relations();
     Ok(Read {
         query,
-        relations: allowed.into_relations(),
+        relations,
+        looked_up,
     })
 }
 
@@ -194,11 +229,6 @@ pub fn parse_expr(parser: &mut Parser) -> Parsed<Expr> {
 /// Syntax of Flink's that sqlparser cannot read, or drops: found by its words, before anything is read.
 const REFUSED_PHRASES: &[(&str, &str, &str)] = &[
     ("MATCH_RECOGNIZE", "MATCH_RECOGNIZE is not supported", ""),
-    (
-        "FOR SYSTEM_TIME",
-        "temporal joins (FOR SYSTEM_TIME AS OF) are not supported",
-        "an interval join finds the rows of a time range: a.ts BETWEEN b.ts AND b.ts + INTERVAL '1' HOUR",
-    ),
     (
         "GROUPING SETS",
         "GROUPING SETS are not supported",

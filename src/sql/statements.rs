@@ -171,6 +171,7 @@ impl Reading {
         known.check_insert(&columns)?;
         let query = queries::parse(parser)?;
         self.names.check_relations(&query.relations)?;
+        self.names.check_relations(&query.looked_up)?;
         self.read
             .extend(query.relations.into_iter().map(|(name, _)| name));
         let columns = columns.into_iter().map(|column| column.value).collect();

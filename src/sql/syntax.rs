@@ -100,6 +100,8 @@ pub struct Flink {
     /// What our own hooks refused last. sqlparser swallows errors while it tries one reading after the other; where all of them
     /// fail, this one says more than its own.
     refused: RefCell<Option<Refusal>>,
+    /// Whether the statement reads a table as of a moment. sqlparser takes other dialects' words for that too, which are names here.
+    as_of: bool,
 }
 
 impl Dialect for Flink {
@@ -129,6 +131,10 @@ impl Dialect for Flink {
 
     fn supports_parens_around_table_factor(&self) -> bool {
         true
+    }
+
+    fn supports_table_versioning(&self) -> bool {
+        self.as_of
     }
 
     fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
@@ -170,7 +176,12 @@ pub fn read<T>(
 ) -> Parsed<T> {
     let at = Location::new(end.line, end.column);
     tokens.push(TokenWithSpan::new(Token::EOF, Span::new(at, at)));
-    let dialect = Flink::default();
+    let dialect = Flink {
+        as_of: tokens
+            .windows(2)
+            .any(|pair| is_word(&pair[0], "FOR") && is_word(&pair[1], "SYSTEM_TIME")),
+        ..Flink::default()
+    };
     let mut parser = Parser::new(&dialect).with_tokens_with_locations(tokens);
     let parsed = what(&mut parser);
     parsed.map_err(|refusal| match dialect.refused.take() {

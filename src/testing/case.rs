@@ -7,6 +7,8 @@
 //!   CREATE TABLE ...
 //! input orders                (one record a line, as bytes; `input orders 2` is partition 2)
 //!   {"id":1,"ts":"2024-01-01 00:00:01"}
+//! input customers             (a table that rows are looked up in has what was put in, in JSON where it has no format)
+//!   {"id":7,"name":"Ann"}
 //! end orders                  (the table was bounded: this run reads no more of it, the one after a crash does)
 //! clock +10 s                 (the time of day moves)
 //! epoch                       (an epoch is committed)

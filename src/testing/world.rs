@@ -8,7 +8,8 @@ use crate::cli::{DEAD_LETTERS, Job};
 use crate::clock::{Clock, ManualClock};
 use crate::epoch::{self, Claim, Coordinator, EpochStore, Mode, NoHook, Owner};
 use crate::error::{Error, Result};
-use crate::plan::{Graph, Op, Scan};
+use crate::lookup::{Lookup, memory::MemoryLookup};
+use crate::plan::{Graph, LookupJoin, Op, Scan};
 use crate::registry;
 use crate::runtime::{Connections, Engine, Parts, ask_sources, millis};
 use crate::sink::{self, Publisher, Sink, SinkContext, TableSpec, Uploads};
@@ -73,6 +74,11 @@ impl Connections for Edge {
                 .memory
                 .source(&scan.table.name, &self.sources)?,
         ))
+    }
+
+    fn lookup(&self, join: &LookupJoin) -> Result<Box<dyn Lookup>> {
+        let table = self.sources.memory.table(&join.table.name);
+        Ok(Box::new(MemoryLookup::new(join, table)?))
     }
 
     fn sink(&self, table: &TableSpec, lane: usize) -> Result<Box<dyn Sink>> {
@@ -298,9 +304,11 @@ impl World {
 
     /// What stands for a table that the job reads.
     fn queue(&self, table: &str) -> Result<source::memory::MemoryTable> {
-        let read = self.job.graph.nodes.iter().any(
-            |node| matches!(&node.op, crate::plan::Op::Scan(scan) if scan.table.name == table),
-        );
+        let read = self.job.graph.nodes.iter().any(|node| match &node.op {
+            Op::Scan(scan) => scan.table.name == table,
+            Op::Lookup(join) => join.table.name == table,
+            _ => false,
+        });
         if !read {
             return Err(Error::job(format!(
                 "the case feeds '{table}', which the job does not read"

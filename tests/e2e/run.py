@@ -15,7 +15,7 @@ from pathlib import Path
 from harness import LEFT_OUT
 
 HERE = Path(__file__).resolve().parent
-SCRIPTS = ("wrong", "bounded", "zombie", "outages", "kills", "kafka_sink", "document_sinks", "ec2", "deploy", "catalog", "compact", "permissions", "credentials", "shares", "registry", "clouds", "files", "demos")
+SCRIPTS = ("wrong", "bounded", "zombie", "outages", "kills", "kafka_sink", "document_sinks", "lookups", "ec2", "deploy", "catalog", "compact", "permissions", "credentials", "shares", "registry", "clouds", "files", "demos")
 ONLY_WITH_ALL = ("versitygw", "oracle", "systems")
 # Far beyond what a script needs on two cores: it is there so that nothing hangs for ever.
 LIMIT_SECONDS = 1500

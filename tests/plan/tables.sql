@@ -15,3 +15,7 @@ CREATE TABLE counts (
 CREATE TABLE one (a STRING) WITH ('connector' = 'filesystem', 'path' = '/lake/one', 'format' = 'parquet');
 CREATE TABLE number (n INT) WITH ('connector' = 'filesystem', 'path' = '/lake/number', 'format' = 'parquet');
 CREATE TABLE strict (a STRING NOT NULL, b INT) WITH ('connector' = 'filesystem', 'path' = '/lake/strict', 'format' = 'parquet');
+CREATE TABLE clicks (page STRING, visitor INT, big BIGINT, ts TIMESTAMP(3), proc AS PROCTIME(), WATERMARK FOR ts AS ts)
+WITH ('connector' = 'kafka', 'topic' = 'clicks', 'properties.bootstrap.servers' = 'localhost:9092', 'format' = 'json');
+CREATE TABLE people (id INT, name STRING, city STRING, born TIMESTAMP(3), initial AS SUBSTRING(name FROM 1 FOR 1), PRIMARY KEY (id) NOT ENFORCED)
+WITH ('connector' = 'mongodb', 'uri' = 'mongodb://localhost:27017', 'database' = 'd', 'collection' = 'people');

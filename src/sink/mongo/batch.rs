@@ -119,7 +119,7 @@ impl<'a> Batches<'a> {
         let Some(key) = key else {
             let ordinal = self.of_lane.entry(lane).or_default();
             let Mark { epoch, owner } = self.mark;
-            let table = &self.settings.table;
+            let table = &self.settings.address.table;
             let mut new = doc! { ID: format!("{table}/{epoch}/{owner}/{lane}/{ordinal}") };
             *ordinal += 1;
             new.extend(document.unwrap_or_default());
@@ -167,7 +167,7 @@ impl<'a> Batches<'a> {
             }
             _ => Err(Error::bug(format!(
                 "epoch {} of table '{}', counted behind {}, has no version for its row {row}",
-                self.mark.epoch, self.settings.table, self.after
+                self.mark.epoch, self.settings.address.table, self.after
             ))),
         }
     }

@@ -4,7 +4,9 @@ use arrow::array::{
     BooleanArray, Decimal128Array, Float32Array, Int16Array, Int64Array, ListArray, MapBuilder,
     StringArray, StringBuilder, StructArray, TimestampMicrosecondArray,
 };
-use mongodb::bson::doc;
+use arrow::datatypes::Int32Type;
+use mongodb::bson::spec::BinarySubtype;
+use mongodb::bson::{Binary, DateTime, doc};
 
 fn table(columns: &[(&str, ArrayRef)], key: &[&str]) -> (Encoder, RecordBatch) {
     let columns = columns

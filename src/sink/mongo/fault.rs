@@ -1,18 +1,10 @@
-//! What a failure of the server asks for: wait, give a right, or change the table.
+//! What the failure of a single statement asks for, while others of its command did not fail.
 
 use super::line::number;
-use super::options::Settings;
 use crate::error::Error;
+use crate::mongo::Address;
+use crate::mongo::fault::{DUPLICATE, explain_code};
 use mongodb::bson::{Document, doc};
-use mongodb::error::{Error as MongoError, ErrorKind, WriteFailure};
-
-/// Codes of servers that are starting, stopping, changing places, or busy.
-const PASSING: [i32; 24] = [
-    6, 7, 24, 46, 50, 64, 89, 91, 112, 133, 134, 189, 202, 262, 317, 358, 9001, 10107, 11600,
-    11602, 12587, 13388, 13435, 13436,
-];
-const UNAUTHORIZED: i32 = 13;
-const DUPLICATE: i32 = 11000;
 
 /// A statement that failed, while others of its command did not.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,8 +42,8 @@ impl Failed {
         self.code == DUPLICATE && on_id
     }
 
-    pub fn explain(&self, settings: &Settings) -> Error {
-        let place = settings.place();
+    pub fn explain(&self, address: &Address) -> Error {
+        let place = address.place();
         let Failed { code, message, .. } = self;
         match *code {
             DUPLICATE => Error::data(format!(
@@ -61,99 +53,24 @@ impl Failed {
             121 => Error::data(format!(
                 "{place}: the collection's validation refuses a row of a committed epoch ({message}); change the validation and start again"
             )),
-            code => explain_code(settings, "writing", code, message),
+            code => explain_code(address, "writing", code, message),
         }
     }
-}
-
-/// A failure that concerns all that was asked.
-pub fn explain(settings: &Settings, doing: &str, error: MongoError) -> Error {
-    let place = format!("{}: {doing}", settings.place());
-    // What it says beside its kind is for programs.
-    let cause = error.kind.to_string();
-    match &*error.kind {
-        ErrorKind::Command(failed) => explain_code(settings, doing, failed.code, &failed.message),
-        ErrorKind::Write(WriteFailure::WriteConcernError(failed)) => {
-            explain_code(settings, doing, failed.code, &failed.message)
-        }
-        ErrorKind::Authentication { .. } => {
-            Error::job(format!("{place}: {}", wrong_user())).caused_by(cause)
-        }
-        ErrorKind::InvalidArgument { .. } => {
-            Error::job(format!("{place}: the option 'uri' cannot be used")).caused_by(cause)
-        }
-        ErrorKind::InvalidTlsConfig { .. } => {
-            Error::job(format!("{place}: the TLS options in 'uri' cannot be used")).caused_by(cause)
-        }
-        ErrorKind::IncompatibleServer { .. } => {
-            Error::job(format!("{place}: the server is too old or too new")).caused_by(cause)
-        }
-        _ => Error::retry(place).caused_by(cause),
-    }
-}
-
-fn explain_code(settings: &Settings, doing: &str, code: i32, message: &str) -> Error {
-    let place = format!("{}: {doing}", settings.place());
-    let database = &settings.database;
-    match code {
-        UNAUTHORIZED => Error::job(format!(
-            "{place}: the user may not do that ({message}); grant the role readWrite on the database '{database}'"
-        )),
-        18 | 8000 => Error::job(format!("{place}: {}", wrong_user())),
-        85 | 86 => Error::job(format!(
-            "{place}: there is an index of that name or on these fields with other options ({message}); drop it, or change \
-             'tributary.mongodb.indexes'"
-        )),
-        DUPLICATE => Error::job(format!(
-            "{place}: a unique index cannot be made, for the collection has a value twice ({message})"
-        )),
-        code if PASSING.contains(&code) => Error::retry(format!("{place}: {message}")),
-        code => Error::job(format!(
-            "{place}: the server refuses it (code {code}: {message})"
-        )),
-    }
-}
-
-fn wrong_user() -> &'static str {
-    "the server does not accept the user or the password of 'uri'; a user of another database needs ?authSource=.. behind it"
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::error::Kind;
-    use crate::sink::TableSpec;
     use crate::sql::Options;
 
-    fn settings() -> Settings {
-        let table = TableSpec {
-            options: Options::of([
-                ("connector", "mongodb"),
-                ("uri", "mongodb://server:27017"),
-                ("database", "shop"),
-                ("collection", "sales"),
-            ]),
-            ..TableSpec::unknown("t")
-        };
-        Settings::of(&table, "job").unwrap()
-    }
-
-    #[test]
-    fn what_a_right_or_a_change_would_mend_is_said_with_its_name() {
-        for (code, kind, expected) in [
-            (13, Kind::Job, "readWrite on the database 'shop'"),
-            (18, Kind::Job, "authSource"),
-            (85, Kind::Job, "tributary.mongodb.indexes"),
-            (11000, Kind::Job, "a value twice"),
-            (10107, Kind::Retry, "words"),
-            (9, Kind::Job, "code 9: words"),
-        ] {
-            let error = explain_code(&settings(), "writing", code, "words");
-            assert_eq!(error.kind(), kind, "{error}");
-            for part in [expected, "server:27017", "table 't'", "shop.sales"] {
-                assert!(error.to_string().contains(part), "{error}");
-            }
-        }
+    fn address() -> Address {
+        let options = [
+            ("uri", "mongodb://server:27017"),
+            ("database", "shop"),
+            ("collection", "sales"),
+        ];
+        Address::of("t", &Options::of(options), "readWrite").unwrap()
     }
 
     #[test]
@@ -170,7 +87,7 @@ mod tests {
             .map(|failed| (failed.number, failed.is_there_already()))
             .collect();
         assert_eq!(there, [(0, true), (3, false), (4, true), (5, false)]);
-        let error = failed[1].explain(&settings());
+        let error = failed[1].explain(&address());
         assert_eq!(error.kind(), Kind::Data);
         assert!(error.to_string().contains("user_id_1"), "{error}");
     }

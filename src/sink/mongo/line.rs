@@ -1,25 +1,22 @@
 //! A line to the server for one table, once it is opened: who delivers, what was delivered last, and writes that are safe on disk.
 
 use super::batch::{Batch, Verb, epoch_of};
-use super::fault::{Failed, explain};
+use super::fault::Failed;
 use super::options::Settings;
 use crate::error::{Error, Result};
+use crate::mongo::PATIENCE;
+use crate::mongo::fault::explain;
 use crate::sink::rows::Mark;
 use crate::sql::connectors::mongodb::VERSION;
 use mongodb::bson::{Bson, Document, doc};
-use mongodb::options::ClientOptions;
 use mongodb::{Client, Database};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Where the marks are.
 const MARKS: &str = "_tributary";
-/// How long one answer may take. A longer one comes to who asks again: index builds go on.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// The same for a look through a whole collection, which no index helps; it is done once.
+/// The longest that an answer may take that needs a look through a whole collection, which no index helps; it is done once.
 const PATIENCE_TO_SCAN: Duration = Duration::from_secs(3600);
-/// How long to look for a server before the outage is spoken of.
-const SELECTION: Duration = Duration::from_secs(10);
 /// That a collection is there already.
 const NAMESPACE_EXISTS: i32 = 48;
 
@@ -34,19 +31,18 @@ pub struct Server {
 impl Server {
     /// Connects to nothing yet; but an address with `+srv` is looked up.
     pub async fn of(settings: Arc<Settings>) -> Result<Server> {
-        let failed = |error| explain(&settings, "reading 'uri'", error);
-        let mut options = ClientOptions::parse(&settings.uri).await.map_err(failed)?;
-        options.app_name.get_or_insert("tributary".to_string());
-        options.server_selection_timeout.get_or_insert(SELECTION);
+        let address = &settings.address;
+        let options = address.options().await?;
         // What is delivered is removed from the checkpoints, so it must not get lost in the server.
         let concern = match &options.write_concern {
             Some(given) => mongodb::bson::serialize_to_bson(given)
                 .map_err(|error| Error::bug("a write concern").caused_by(error))?,
             None => Bson::Document(doc! { "w": "majority", "j": true }),
         };
-        let client = Client::with_options(options).map_err(failed)?;
+        let client = Client::with_options(options)
+            .map_err(|error| explain(address, "reading 'uri'", error))?;
         Ok(Server {
-            database: client.database(&settings.database),
+            database: client.database(&address.database),
             settings,
             concern,
         })
@@ -64,10 +60,10 @@ impl Server {
     ) -> Result<Document> {
         let answer = tokio::time::timeout(patience, self.database.run_command(command)).await;
         match answer {
-            Ok(answer) => answer.map_err(|error| explain(&self.settings, doing, error)),
+            Ok(answer) => answer.map_err(|error| explain(&self.settings.address, doing, error)),
             Err(_) => Err(Error::retry(format!(
                 "{}: {doing}: no answer for {} s",
-                self.settings.place(),
+                self.settings.address.place(),
                 patience.as_secs()
             ))),
         }
@@ -79,7 +75,7 @@ impl Server {
         match answer.get_document("writeConcernError") {
             Ok(error) => Err(Error::retry(format!(
                 "{}: {doing}: {}",
-                self.settings.place(),
+                self.settings.address.place(),
                 error.get_str("errmsg").unwrap_or("not written safely")
             ))),
             Err(_) => Ok(answer),
@@ -88,16 +84,16 @@ impl Server {
 
     /// Makes what has to be there before rows come.
     pub async fn prepare(&self) -> Result<()> {
-        let collection = &self.settings.collection;
+        let collection = &self.settings.address.collection;
         let asked = self.database.run_command(doc! { "create": collection });
         let created = tokio::time::timeout(PATIENCE, asked).await;
         match created {
             Ok(Err(error)) if is_there(&error) => {}
-            Ok(created) => drop(
-                created.map_err(|error| explain(&self.settings, "making the collection", error))?,
-            ),
+            Ok(created) => drop(created.map_err(|error| {
+                explain(&self.settings.address, "making the collection", error)
+            })?),
             Err(_) => {
-                let place = self.settings.place();
+                let place = self.settings.address.place();
                 return Err(Error::retry(format!("{place}: no answer")));
             }
         }
@@ -140,7 +136,7 @@ impl Server {
         let mark = Mark::parse(text).ok_or_else(|| {
             Error::job(format!(
                 "{}: '{}' in the collection '{MARKS}' keeps something else than a mark ('{text}'); remove that document",
-                self.settings.place(),
+                self.settings.address.place(),
                 self.settings.identity
             ))
         })?;
@@ -153,7 +149,7 @@ impl Server {
             return Ok(0);
         }
         let command = doc! {
-            "find": &self.settings.collection,
+            "find": &self.settings.address.collection,
             "filter": { VERSION: { "$exists": true } },
             "sort": { VERSION: -1 },
             "limit": 1,
@@ -182,7 +178,7 @@ impl Server {
         let command = doc! { "update": MARKS, "updates": [update] };
         let answer = self.write("setting the mark", command).await?;
         if let Some(failed) = Failed::of(&answer).first() {
-            return Err(failed.explain(&self.settings));
+            return Err(failed.explain(&self.settings.address));
         }
         match answer.get("n").and_then(number) {
             Some(1) => Ok(()),
@@ -206,7 +202,7 @@ impl Server {
     fn taken_over(&self) -> Error {
         Error::retry(format!(
             "{}: another process delivers to it now",
-            self.settings.place()
+            self.settings.address.place()
         ))
     }
 
@@ -224,13 +220,13 @@ impl Server {
 
     /// The numbers of statements that would have inserted what is there already.
     async fn deliver_some(&self, batch: &Batch, statements: Vec<Document>) -> Result<Vec<usize>> {
-        let command = batch.command(&self.settings.collection, statements);
+        let command = batch.command(&self.settings.address.collection, statements);
         let answer = self.write("writing rows", command).await?;
         let (there, failed): (Vec<_>, Vec<_>) = Failed::of(&answer)
             .into_iter()
             .partition(Failed::is_there_already);
         match failed.first() {
-            Some(failed) => Err(failed.explain(&self.settings)),
+            Some(failed) => Err(failed.explain(&self.settings.address)),
             None => Ok(there.into_iter().map(|failed| failed.number).collect()),
         }
     }

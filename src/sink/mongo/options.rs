@@ -1,13 +1,11 @@
 //! Where documents go and how: the options of a MongoDB table.
 
 use crate::error::Result;
+use crate::mongo::{self, Address};
 use crate::sink::TableSpec;
 use crate::sql::connectors::mongodb::{DELETED, INDEXES, Index, index};
 use mongodb::bson::{Document, doc};
 
-const URI: &str = "uri";
-const DATABASE: &str = "database";
-const COLLECTION: &str = "collection";
 const GUARANTEE: &str = "sink.delivery-guarantee";
 const MAX_ROWS: &str = "sink.buffer-flush.max-rows";
 
@@ -16,10 +14,7 @@ const TOMBSTONE_SECONDS: i32 = 3600;
 
 #[derive(Debug, Clone)]
 pub struct Settings {
-    pub table: String,
-    pub uri: String,
-    pub database: String,
-    pub collection: String,
+    pub address: Address,
     /// The `_id` of the mark.
     pub identity: String,
     /// Whether rows have a key.
@@ -33,18 +28,17 @@ pub struct Settings {
 
 impl Settings {
     pub fn of(table: &TableSpec, job: &str) -> Result<Settings> {
-        table.only(
-            &[
-                "connector",
-                URI,
-                DATABASE,
-                COLLECTION,
-                GUARANTEE,
-                MAX_ROWS,
-                INDEXES,
-            ],
-            &["sink.", "scan.", "property-version"],
-        )?;
+        let [uri, database, collection] = mongo::KEYS;
+        let known = [
+            "connector",
+            uri,
+            database,
+            collection,
+            GUARANTEE,
+            MAX_ROWS,
+            INDEXES,
+        ];
+        table.only(&known, &["sink.", "scan.", "lookup.", "property-version"])?;
         let upsert = !table.primary_key.is_empty();
         let exactly_once = match table.options.text(GUARANTEE) {
             None | Some("exactly-once") => true,
@@ -62,10 +56,7 @@ impl Settings {
             Some(rows) => usize::try_from(rows).unwrap_or(usize::MAX),
         };
         Ok(Settings {
-            table: table.name.clone(),
-            uri: table.required(URI)?.to_string(),
-            database: table.required(DATABASE)?.to_string(),
-            collection: table.required(COLLECTION)?.to_string(),
+            address: Address::of(&table.name, &table.options, "readWrite")?,
             identity: format!("{job}/{}", table.name),
             upsert,
             tombstones: upsert && exactly_once,
@@ -104,25 +95,6 @@ impl Settings {
         }
         spec
     }
-
-    /// Where it happened, for messages: without the password.
-    pub fn place(&self) -> String {
-        let Settings {
-            table,
-            database,
-            collection,
-            ..
-        } = self;
-        let host = host(&self.uri);
-        format!("table '{table}', collection '{database}.{collection}' at {host}")
-    }
-}
-
-/// The hosts that an address names.
-fn host(uri: &str) -> &str {
-    let rest = uri.split_once("://").map_or(uri, |(_, rest)| rest);
-    let behind_user = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
-    behind_user.split(['/', '?']).next().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -133,9 +105,9 @@ mod tests {
     fn settings(options: &[(&'static str, &'static str)], keyed: bool) -> Settings {
         let fixed = [
             ("connector", "mongodb"),
-            (URI, "mongodb://user:secret@one:1,two:2/db?replicaSet=r"),
-            (DATABASE, "d"),
-            (COLLECTION, "c"),
+            ("uri", "mongodb://one:1,two:2/db?replicaSet=r"),
+            ("database", "d"),
+            ("collection", "c"),
         ];
         let mut table = TableSpec {
             options: Options::of(fixed.iter().chain(options).copied()),
@@ -145,12 +117,6 @@ mod tests {
             table.primary_key = vec!["user_id".into()];
         }
         Settings::of(&table, "job").unwrap()
-    }
-
-    #[test]
-    fn messages_name_the_place_and_not_the_password() {
-        let place = settings(&[], false).place();
-        assert_eq!(place, "table 't', collection 'd.c' at one:1,two:2");
     }
 
     #[test]

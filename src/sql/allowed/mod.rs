@@ -2,6 +2,7 @@
 //! DataFusion drops parts of some of them without a word.
 
 mod expressions;
+mod snapshot;
 mod unnest;
 
 use super::Place;
@@ -15,6 +16,7 @@ pub struct Allowed {
     /// Where the whole begins: the place of what has none of its own.
     begin: Place,
     relations: Vec<(String, Place)>,
+    looked_up: Vec<(String, Place)>,
     ctes: Vec<String>,
     /// Whether the expression that is looked at is the call of a window function in FROM.
     in_window: bool,
@@ -36,21 +38,26 @@ impl Allowed {
         Allowed {
             begin,
             relations: Vec::new(),
+            looked_up: Vec::new(),
             ctes: Vec::new(),
             in_window: false,
             depth: 0,
         }
     }
 
-    /// The tables and views that were read, without the query's own CTEs.
-    pub fn into_relations(self) -> Vec<(String, Place)> {
+    /// The tables and views that were read, and those that rows were looked up in, without the query's own CTEs.
+    #[expect(clippy::type_complexity, reason = "two of the same")]
+    pub fn into_relations(self) -> (Vec<(String, Place)>, Vec<(String, Place)>) {
         let Allowed {
             mut relations,
+            mut looked_up,
             ctes,
             ..
         } = self;
-        relations.retain(|(name, _)| !ctes.contains(name));
-        relations
+        for named in [&mut relations, &mut looked_up] {
+            named.retain(|(name, _)| !ctes.contains(name));
+        }
+        (relations, looked_up)
     }
 
     fn refuse(&self, at: impl Into<Place>, message: impl Into<String>, hint: &str) -> Checked {
@@ -92,6 +99,9 @@ impl Allowed {
     }
 
     fn joins(&self, joined: &TableWithJoins) -> Checked {
+        if let Err(refusal) = snapshot::check(joined) {
+            return self.refuse(refusal.place, refusal.message, &refusal.hint);
+        }
         for join in &joined.joins {
             let at = join.relation.span();
             let constraint = match &join.join_operator {
@@ -153,7 +163,7 @@ impl Allowed {
                 alias,
                 args: None,
                 with_hints,
-                version: None,
+                version,
                 with_ordinality: false,
                 partitions,
                 json_path: None,
@@ -167,8 +177,11 @@ impl Allowed {
                         "catalogues and databases are not supported: use a plain name",
                     );
                 };
-                self.relations
-                    .push((plain.value.clone(), plain.span.into()));
+                let named = match version {
+                    None => &mut self.relations,
+                    Some(_) => &mut self.looked_up,
+                };
+                named.push((plain.value.clone(), plain.span.into()));
                 let alias = alias.clone();
                 self.alias(alias.as_ref())
             }

@@ -17,6 +17,13 @@ pub const DELETED: &str = "_deleted";
 const URI: &str = "uri";
 pub const INDEXES: &str = "tributary.mongodb.indexes";
 
+pub const CACHE: &str = "lookup.cache";
+pub const PARTIAL: &str = "PARTIAL";
+pub const CACHE_ROWS: &str = "lookup.partial-cache.max-rows";
+pub const CACHE_WRITTEN: &str = "lookup.partial-cache.expire-after-write";
+pub const CACHE_ACCESSED: &str = "lookup.partial-cache.expire-after-access";
+pub const CACHE_MISSING: &str = "lookup.partial-cache.cache-missing-key";
+
 pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec::new(
         URI,
@@ -54,8 +61,41 @@ pub const OPTIONS: &[OptionSpec] = &[
         Kind::List(';'),
         "indexes that the collection shall have, such as timestamp; store, total desc; unique user_id",
     ),
-    OptionSpec::not_yet("scan.*", "a mongodb table can only be written"),
-    OptionSpec::not_yet("lookup.*", "a mongodb table can only be written"),
+    OptionSpec::not_yet(
+        "scan.*",
+        "rows of a mongodb table can be looked up, not read as a stream",
+    ),
+    OptionSpec::new(
+        CACHE,
+        Kind::OneOf(&["NONE", PARTIAL]),
+        "whether what was found is kept for the rows that come behind",
+    )
+    .default("NONE"),
+    OptionSpec::new(
+        CACHE_ROWS,
+        Kind::Integer,
+        "how many rows a cache holds; beyond that it forgets those that were not asked for the longest",
+    ),
+    OptionSpec::new(
+        CACHE_WRITTEN,
+        Kind::Duration,
+        "after this long what was found is asked for again",
+    ),
+    OptionSpec::new(
+        CACHE_ACCESSED,
+        Kind::Duration,
+        "after this long without a row that asks for it, it is forgotten",
+    ),
+    OptionSpec::new(
+        CACHE_MISSING,
+        Kind::Boolean,
+        "whether it is kept, too, that a key has no row",
+    )
+    .default("true"),
+    OptionSpec::new("lookup.max-retries", Kind::Integer, "")
+        .no_effect("a server that is away is waited for, however long"),
+    OptionSpec::new("lookup.retry.interval", Kind::Duration, "")
+        .no_effect("pauses grow from 100 ms to 10 s"),
 ];
 
 /// An index that a collection shall have.
@@ -90,7 +130,7 @@ pub fn index(text: &str) -> Result<Index, String> {
     Ok(Index { unique, fields })
 }
 
-pub fn check(table: &Table, _: Uses) -> Parsed<()> {
+pub fn check(table: &Table, uses: Uses) -> Parsed<()> {
     let uri = table.options.text(URI).unwrap_or_default();
     if !["mongodb://", "mongodb+srv://"]
         .iter()
@@ -103,7 +143,7 @@ pub fn check(table: &Table, _: Uses) -> Parsed<()> {
     }
     for column in &table.columns {
         if let ColumnKind::Physical { data_type, .. } = &column.kind {
-            check_name(table, &column.name)
+            check_name(table, &column.name, uses)
                 .and_then(|()| check_type(data_type))
                 .map_err(|(message, hint)| {
                     let message = format!("column '{}': {message}", column.name);
@@ -119,12 +159,40 @@ pub fn check(table: &Table, _: Uses) -> Parsed<()> {
             }
         }
     }
+    check_cache(table)?;
     check_indexes(table)
+}
+
+/// What is said of a cache must be of use, and the cache has to forget.
+fn check_cache(table: &Table) -> Parsed<()> {
+    let bounds = [CACHE_ROWS, CACHE_WRITTEN, CACHE_ACCESSED];
+    let given = |key: &str| table.options.get(key).is_some();
+    match table.options.text(CACHE) {
+        Some(PARTIAL) if !bounds.into_iter().any(given) => Err(Refusal::new(
+            table.option_place(CACHE),
+            "a cache that never forgets would grow for ever, and never see a change",
+        )
+        .hint(format!(
+            "add '{CACHE_ROWS}', '{CACHE_WRITTEN}' or '{CACHE_ACCESSED}'"
+        ))),
+        Some(PARTIAL) => Ok(()),
+        _ => match bounds
+            .into_iter()
+            .chain([CACHE_MISSING])
+            .find(|key| given(key)) {
+            Some(key) => Err(Refusal::new(
+                table.option_place(key),
+                format!("'{key}' is about a cache, and there is none"),
+            )
+            .hint(format!("add '{CACHE}' = '{PARTIAL}'"))),
+            None => Ok(()),
+        },
+    }
 }
 
 type Told = (String, &'static str);
 
-fn check_name(table: &Table, name: &str) -> Result<(), Told> {
+fn check_name(table: &Table, name: &str, uses: Uses) -> Result<(), Told> {
     let no = |message: String, hint| Err((message, hint));
     if name.starts_with('$') || name.contains(['.', '\0']) {
         return no(
@@ -139,7 +207,7 @@ fn check_name(table: &Table, name: &str) -> Result<(), Told> {
             "give it another name",
         );
     }
-    if name == ID && table.primary_key != [ID] {
+    if name == ID && uses.written && table.primary_key != [ID] {
         return no(
             "'_id' is the key of a document".to_owned(),
             "declare PRIMARY KEY (_id) NOT ENFORCED, or give it another name",

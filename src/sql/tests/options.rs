@@ -157,7 +157,22 @@ fn options_that_are_refused() {
         (
             format!("{mongo},\n'scan.fetch-size' = '100'"),
             "5:1: 'scan.fetch-size' is an option of Flink's that Tributary does not have yet",
-            "only be written",
+            "looked up",
+        ),
+        (
+            format!("{mongo},\n'lookup.cache' = 'FULL'"),
+            "5:1: 'FULL' is not a value for 'lookup.cache'",
+            "PARTIAL",
+        ),
+        (
+            format!("{mongo},\n'lookup.cache' = 'PARTIAL'"),
+            "5:1: a cache that never forgets would grow for ever",
+            "'lookup.partial-cache.max-rows'",
+        ),
+        (
+            format!("{mongo},\n'lookup.partial-cache.max-rows' = '10'"),
+            "5:1: 'lookup.partial-cache.max-rows' is about a cache, and there is none",
+            "'lookup.cache' = 'PARTIAL'",
         ),
         (
             "'connector' = 'tributary-json-file',\n'path' = 'counts/'".to_owned(),

@@ -348,8 +348,28 @@ fn queries_that_are_refused() {
         ),
         (
             "SELECT a, b FROM src FOR SYSTEM_TIME AS OF ts",
-            "3:39: temporal joins (FOR SYSTEM_TIME AS OF) are not supported",
-            "interval join",
+            "3:35: FOR SYSTEM_TIME AS OF is for a table behind JOIN",
+            "JOIN c FOR SYSTEM_TIME AS OF o.proc",
+        ),
+        (
+            "SELECT a, b FROM src AS s JOIN src FOR SYSTEM_TIME AS OF PROCTIME() AS t ON s.a = t.a",
+            "3:49: FOR SYSTEM_TIME AS OF takes a column of the table before it, as in Flink",
+            "a column AS PROCTIME()",
+        ),
+        (
+            "SELECT a, b FROM src AS s RIGHT JOIN src FOR SYSTEM_TIME AS OF s.ts AS t ON s.a = t.a",
+            "3:55: FOR SYSTEM_TIME AS OF is for JOIN and LEFT JOIN with ON",
+            "",
+        ),
+        (
+            "SELECT a, b FROM src AS s CROSS JOIN src FOR SYSTEM_TIME AS OF s.ts AS t",
+            "3:55: FOR SYSTEM_TIME AS OF is for JOIN and LEFT JOIN with ON",
+            "",
+        ),
+        (
+            "SELECT a, b FROM src AS s JOIN nowhere FOR SYSTEM_TIME AS OF s.ts AS t ON s.a = t.a",
+            "3:49: there is no table or view 'nowhere' before this",
+            "",
         ),
         (
             "SELECT * FROM src MATCH_RECOGNIZE (PARTITION BY a)",
