@@ -114,6 +114,16 @@ fn what_a_window_does_is_in_its_words() {
     );
 }
 
+/// COUNT asks a constant nothing; what another aggregate holds of one is of no use for another one.
+#[test]
+fn constants_are_told_apart_where_they_are_not_just_counted() {
+    let does = |call: &str| only(&format!("INSERT INTO a {};", SUMS.replace("SUM(n)", call))).does;
+    assert_eq!(does("COUNT(1)"), does("COUNT(*)"));
+    for call in ["SUM(1)", "AVG(1)", "MIN(1)", "MAX(1)"] {
+        assert_ne!(does(call), does(&call.replace('1', "2")), "{call}");
+    }
+}
+
 #[test]
 fn what_a_join_does_is_in_its_words() {
     let query = |kind: &str, minutes: u32, more: &str| {
