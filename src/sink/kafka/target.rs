@@ -4,8 +4,9 @@ use super::super::rows::{Mark, Shaped, Shares, Target};
 use super::fault::on_a_thread;
 use super::line::Line;
 use super::options::Settings;
-use super::records::Encoder;
+use super::records::{Bounds, Encoder};
 use super::tail;
+use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::sink::{RecordLimits, SinkContext, TableSpec};
 use arrow::array::{Int8Array, RecordBatch};
@@ -19,6 +20,7 @@ pub struct KafkaTarget {
     settings: Arc<Settings>,
     encoder: Encoder,
     limits: RecordLimits,
+    clock: Arc<dyn Clock>,
     state: Mutex<State>,
 }
 
@@ -36,6 +38,7 @@ impl KafkaTarget {
             settings: Arc::new(Settings::of(table, &context.job)?),
             encoder: Encoder::of(table)?,
             limits: context.limits.clone(),
+            clock: Arc::clone(&context.clock),
             state: Mutex::default(),
         })
     }
@@ -60,10 +63,13 @@ impl Target for KafkaTarget {
             most_bytes,
             ..
         } = &*self.settings;
-        let learnt = self.limits.of(table).unwrap_or(usize::MAX);
-        let where_to = format!("topic '{topic}'");
-        self.encoder
-            .shape(rows, kinds, learnt.min(*most_bytes), &where_to)
+        let limits = self.limits.of(table);
+        let bounds = Bounds {
+            most_bytes: limits.bytes.min(*most_bytes),
+            times: limits.times(self.clock.now_ms()),
+            where_to: format!("topic '{topic}'"),
+        };
+        self.encoder.shape(rows, kinds, &bounds)
     }
 
     fn reduce(&self, rows: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
@@ -79,12 +85,12 @@ impl Target for KafkaTarget {
             let settings = Arc::clone(&self.settings);
             let runtime = Handle::current();
             let opened = on_a_thread(move || Line::open(settings, &runtime)).await?;
-            match opened.limit {
-                Some(bytes) => self.limits.learn(&self.settings.table, bytes),
+            match opened.limits {
+                Some(limits) => self.limits.learn(&self.settings.table, limits),
                 // Without the right to ask, the client's own limit has to do.
                 None => tracing::debug!(
                     table = self.settings.table,
-                    "max.message.bytes of the topic is not known"
+                    "what the topic takes is not known"
                 ),
             }
             state.line = Some(Arc::new(opened.line));
