@@ -11,7 +11,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -263,6 +263,26 @@ impl Line {
         self.producer
             .commit_transaction(STALLED)
             .map_err(committing)
+    }
+
+    /// Ends a transaction that nobody will go on with, as far as that can be done now: readers of committed ones would wait behind it
+    /// until its time is over.
+    pub fn abort(&self) {
+        if !self.settings.is_exact() {
+            return;
+        }
+        // The client ends it only when nothing is under way any more, and hears of that only while it is polled, as `flush` does.
+        self.producer.purge(PurgeConfig::default().queue());
+        let ended = self
+            .producer
+            .flush(PATIENCE)
+            .and_then(|()| self.producer.abort_transaction(PATIENCE));
+        if let Err(error) = ended {
+            tracing::debug!(
+                table = self.settings.table,
+                "a transaction is left to its time-out: {error}"
+            );
+        }
     }
 
     /// Fails when a record did not arrive.

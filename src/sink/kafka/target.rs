@@ -130,9 +130,14 @@ impl Target for KafkaTarget {
             // Taken out: only where all went well is it used again.
             let line = state.line.take().ok_or_else(closed)?;
             let produced = self.produce(&line, mark, &mut rows).await;
-            if produced.is_err() {
+            if let Err(error) = &produced {
+                // The next line ends the transaction as it begins; here it may be that none will follow.
+                let is_last = error.kind() != Kind::Retry;
                 // Letting go of a broken line can take a moment.
                 on_a_thread(move || {
+                    if is_last {
+                        line.abort();
+                    }
                     drop(line);
                     Ok(())
                 })

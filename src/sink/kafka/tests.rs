@@ -303,6 +303,45 @@ fn a_broken_transaction_is_seen_by_nobody_and_repeated_whole() {
     assert_eq!(world.wait(next.mark()).unwrap(), Some(mark));
 }
 
+/// Left open, it would keep readers waiting until its time-out, which is longer than any test may take.
+#[test]
+fn an_error_that_ends_the_process_ends_its_transaction() {
+    let options = [("properties.transaction.timeout.ms", "900000")];
+    let Some(bench) = Bench::with("ended", 1, &[], &options) else {
+        return;
+    };
+    let world = &bench.world;
+    let target = bench.target_of("o1");
+    while let Err(error) = world.wait(target.open()) {
+        assert_eq!(error.kind(), Kind::Retry, "{error}");
+    }
+    let shaped = target.shape(world.rows(&[(1, "a", "x")]), None).unwrap();
+    let share: Result<Share> = Ok(Share {
+        lane: 0,
+        rows: vec![shaped.stored],
+    });
+    let mut config = bench.config();
+    config
+        .set("group.id", "sink-reader")
+        .set("isolation.level", "read_uncommitted");
+    let any: BaseConsumer = config.create().unwrap();
+    let torn = async {
+        // Not before the broker has the record.
+        let ends = || any.fetch_watermarks(&bench.topic, 0, PATIENCE);
+        while !matches!(ends(), Ok((_, end)) if end > 0) {}
+        Err::<Share, Error>(Error::job("torn"))
+    };
+    let rows = stream::iter([share]).chain(stream::once(torn)).boxed();
+    let mark = Mark {
+        epoch: 1,
+        owner: "o1".into(),
+    };
+    let error = world.wait(target.deliver(&mark, rows)).unwrap_err();
+    assert_eq!(error.kind(), Kind::Job, "{error}");
+    // A reader of committed transactions comes to the end of the topic.
+    assert!(bench.records().is_empty());
+}
+
 /// The numbers are Java's: the hash of a key, modulo four.
 #[test]
 fn keys_go_where_java_would_send_them() {
