@@ -205,6 +205,10 @@ impl Windows {
 
     /// The first window that has rows and has not fired.
     fn next_end(&self) -> Option<i64> {
+        if !overlap(self.window) {
+            // A slice is a window, and is gone when that has fired.
+            return self.slices.first_key_value().map(|(slice, _)| slice.end);
+        }
         // A slice stays no longer than its last window, so each has a window that has not fired.
         let next = self
             .slices

@@ -18,9 +18,11 @@ pub fn expr(expr: &Arc<dyn PhysicalExpr>) -> String {
     text(expr, 0)
 }
 
-/// An argument of an aggregate: a constant of COUNT stands for every row.
-pub fn argument(arg: &Arc<dyn PhysicalExpr>) -> String {
-    if arg.is::<Literal>() {
+/// The argument of an aggregate. `counts` is COUNT without DISTINCT, which asks a constant only whether it is NULL: any other stands for
+/// every row.
+pub fn argument(arg: &Arc<dyn PhysicalExpr>, counts: bool) -> String {
+    let constant = arg.downcast_ref::<Literal>();
+    if counts && constant.is_some_and(|constant| !constant.value().is_null()) {
         "*".into()
     } else {
         expr(arg)

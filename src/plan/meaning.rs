@@ -65,7 +65,7 @@ pub fn meanings(graph: &Graph) -> BTreeMap<NodeId, Meaning> {
                 let input = &graph.nodes[node.inputs[0]].schema;
                 Some(format!(
                     "{}; from {}",
-                    words_of_rank(rank, input),
+                    words_of_rank(rank, input, &known[node.inputs[0]]),
                     tables(0)
                 ))
             }
@@ -116,13 +116,16 @@ fn words_of_aggregates(aggregates: &[Aggregate], input: &Schema) -> String {
     )
 }
 
-/// With the limit, although rows that may be taken back are all kept: what a larger one would have given before was never given.
-fn words_of_rank(rank: &Rank, input: &Schema) -> String {
+/// With the limit, although rows that may be taken back are all kept: what a larger one would have given before was never given. Of rows
+/// that may be taken back also which ones they are: another query before it would never take back those that are held.
+fn words_of_rank(rank: &Rank, input: &Schema, lineage: &Lineage) -> String {
     let end = match &rank.gives {
-        Gives::Changes if rank.input_changes => "of rows that change",
-        Gives::Changes => "as they come",
-        Gives::AtWindowEnd(_) => "of each window",
-        Gives::AtTime(_) => "once",
+        Gives::Changes if rank.input_changes => {
+            format!("of rows that change ({})", lineage.whole())
+        }
+        Gives::Changes => "as they come".to_owned(),
+        Gives::AtWindowEnd(_) => "of each window".to_owned(),
+        Gives::AtTime(_) => "once".to_owned(),
     };
     format!(
         "{} {end}; keys: {}; columns: {}",
@@ -209,6 +212,13 @@ struct Lineage {
 }
 
 impl Lineage {
+    /// One hash for the rows and their columns.
+    fn whole(&self) -> String {
+        let mut parts = vec![self.rows.clone()];
+        parts.extend(self.columns.iter().cloned());
+        hash_all("rows", &parts)
+    }
+
     fn of(node: &Node, graph: &Graph, known: &[Lineage]) -> Lineage {
         let inputs: Vec<&Lineage> = node.inputs.iter().map(|&input| &known[input]).collect();
         let tables = inputs

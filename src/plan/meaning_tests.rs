@@ -114,6 +114,49 @@ fn what_a_window_does_is_in_its_words() {
     );
 }
 
+/// COUNT asks a constant nothing; what another aggregate holds of one is of no use for another one.
+#[test]
+fn constants_are_told_apart_where_they_are_not_just_counted() {
+    let does = |call: &str| only(&format!("INSERT INTO a {};", SUMS.replace("SUM(n)", call))).does;
+    assert_eq!(does("COUNT(1)"), does("COUNT(*)"));
+    for call in ["SUM(1)", "AVG(1)", "MIN(1)", "MAX(1)"] {
+        assert_ne!(does(call), does(&call.replace('1', "2")), "{call}");
+    }
+}
+
+/// What it holds of them was given by the query before it, and another one would never take it back.
+#[test]
+fn the_first_of_rows_that_change_belong_to_the_query_that_gives_them() {
+    let table = "CREATE TABLE d (k STRING, n BIGINT) WITH ('connector' = 'print');";
+    let first = |rows: &str| {
+        let numbered = format!("SELECT *, ROW_NUMBER() OVER (ORDER BY n DESC) AS r FROM ({rows})");
+        let query = format!("INSERT INTO d SELECT k, n FROM ({numbered}) WHERE r <= 2;");
+        let all = of(&format!("{table} {query}"));
+        let mut ranks = all
+            .into_values()
+            .filter(|rank| rank.does.starts_with("the first"));
+        ranks.next().unwrap().does
+    };
+    let counts = "SELECT k, COUNT(*) AS n FROM t GROUP BY k";
+    let base = first(counts);
+    assert_eq!(first(counts), base);
+    for changed in [
+        "SELECT k, COUNT(m) AS n FROM t GROUP BY k",
+        "SELECT k, COUNT(*) AS n FROM t WHERE m > 1 GROUP BY k",
+        "SELECT k, COUNT(*) AS n FROM t GROUP BY k HAVING COUNT(*) > 1",
+        "SELECT k, COUNT(*) + 1 AS n FROM t GROUP BY k",
+    ] {
+        assert_ne!(first(changed), base, "{changed}");
+    }
+    // Rows that only come are good for any query that reads them.
+    let plain = |condition: &str| {
+        first(&format!(
+            "SELECT k, CAST(n AS BIGINT) AS n FROM t WHERE {condition}"
+        ))
+    };
+    assert_eq!(plain("m > 1"), plain("m > 2"));
+}
+
 #[test]
 fn what_a_join_does_is_in_its_words() {
     let query = |kind: &str, minutes: u32, more: &str| {

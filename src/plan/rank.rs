@@ -276,7 +276,7 @@ fn bound(part: &Expr) -> Option<(usize, usize)> {
     };
     let most = match op {
         Operator::LtEq => value,
-        Operator::Lt => value - 1,
+        Operator::Lt => value.checked_sub(1)?,
         Operator::Eq if value == 1 => 1,
         _ => return None,
     };
@@ -293,4 +293,31 @@ pub fn check_limits(drafts: &Drafts, path: &str) -> crate::error::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use datafusion::physical_expr::expressions::{Column, lit};
+
+    #[test]
+    fn a_number_is_bounded_from_above_by_what_it_can_be() {
+        let number: Expr = Arc::new(Column::new("n", 2));
+        let compared = |op, value: i64| -> Expr {
+            Arc::new(BinaryExpr::new(Arc::clone(&number), op, lit(value)))
+        };
+        for (op, value, most) in [
+            (Operator::LtEq, 3, Some(3)),
+            (Operator::Lt, 3, Some(2)),
+            (Operator::Eq, 1, Some(1)),
+            (Operator::Eq, 2, None),
+            (Operator::Lt, 1, None),
+            (Operator::Lt, i64::MIN, None),
+            (Operator::LtEq, i64::MIN, None),
+            (Operator::Gt, 3, None),
+        ] {
+            let found = bound(&compared(op, value));
+            assert_eq!(found, most.map(|most| (2, most)), "{op} {value}");
+        }
+    }
 }

@@ -393,7 +393,9 @@ impl Call {
                 _ => arg,
             });
         }
-        let described: Vec<String> = args.iter().map(describe::argument).collect();
+        let counts = function.name() == "count" && !self.distinct;
+        let described = args.iter().map(|arg| describe::argument(arg, counts));
+        let described: Vec<String> = described.collect();
         let filter = self.filter.map(|index| column(schema, index));
         let name = format!(
             "{}({}{}){}",

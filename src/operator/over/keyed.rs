@@ -101,7 +101,8 @@ impl Key {
             return false;
         };
         let end = self.newest.saturating_add(millis.saturating_mul(2));
-        self.newest != NEVER && self.waiting.is_empty() && end < watermark
+        // Of a key whose rows were all late nothing came out and nothing will: there is nothing to remember.
+        self.waiting.is_empty() && (self.newest == NEVER || end < watermark)
     }
 }
 

@@ -118,6 +118,20 @@ fn a_key_whose_range_is_over_is_forgotten() {
 }
 
 #[test]
+fn a_key_whose_rows_were_all_late_is_forgotten() {
+    let mut over = over(Frame::Range(100), &[Running::Count], true);
+    reach(&mut over, 1_000);
+    let empty = over.state_bytes();
+    assert_eq!(send(&mut over, &[row(1, 10)]).late.len(), 1);
+    reach(&mut over, 1_200);
+    assert_eq!(over.state_bytes(), empty);
+    assert!(over.snapshot().unwrap().is_empty());
+    // A row of the same key that is in time is not late for what was forgotten.
+    assert!(send(&mut over, &[row(1, 1_150)]).late.is_empty());
+    assert_eq!(reach(&mut over, 1_300), 1);
+}
+
+#[test]
 fn rows_that_wait_are_packed_anew() {
     let mut over = over(Frame::AllRows, &[Running::Count], true);
     let rows: Vec<_> = (0..1_000)

@@ -32,6 +32,16 @@ pub fn explain(settings: &Settings, doing: &str, error: KafkaError, reason: &str
              ones, set 'properties.max.request.size' of the table: what is larger becomes a dead letter"
                 .to_string(),
         ),
+        Some(Code::InvalidTimestamp) => Some(
+            "a record of a committed epoch has a time that the topic does not take; raise message.timestamp.after.max.ms or \
+             message.timestamp.before.max.ms of the topic and start again. Later ones become dead letters, where the user may ask for the \
+             topic's settings (DescribeConfigs)"
+                .to_string(),
+        ),
+        Some(Code::PolicyViolation | Code::InvalidConfig) => Some(format!(
+            "the cluster has rules of its own for topics and records, and refuses this by one of them; make topic '{topic}' as they ask, \
+             or have them changed, and start again"
+        )),
         Some(Code::InvalidTransactionTimeout) => Some(format!(
             "a transaction may take {} ms here, and the broker's transaction.max.timeout.ms is less; set \
              'properties.transaction.timeout.ms' of the table to that",
@@ -127,6 +137,11 @@ mod tests {
             (Code::UnknownTopicOrPartition, "--topic alerts"),
             (Code::InvalidTransactionTimeout, "300000 ms"),
             (Code::MessageSizeTooLarge, "max.message.bytes"),
+            (
+                Code::InvalidTimestamp,
+                "message.timestamp.after.max.ms or message.timestamp.before.max.ms",
+            ),
+            (Code::PolicyViolation, "make topic 'alerts'"),
         ] {
             let error = explained(code);
             assert_eq!(error.kind(), Kind::Job, "{error}");

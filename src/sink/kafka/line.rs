@@ -5,12 +5,13 @@ use super::fault::{self, explain};
 use super::options::{Partitioner, Settings};
 use super::records::Stored;
 use crate::error::{Error, Result};
+use crate::sink::limits::Limits;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -102,12 +103,12 @@ pub struct Opened {
     pub line: Line,
     /// What was delivered last.
     pub mark: Option<Mark>,
-    /// The largest batch of records that the topic takes, as far as that can be found out.
-    pub limit: Option<usize>,
+    /// What the topic takes, as far as that can be found out.
+    pub limits: Option<Limits>,
 }
 
 impl Line {
-    /// Opens a line, which ends all older ones of the same identity. Asks for the topic's limit too, where records can be judged by it.
+    /// Opens a line, which ends all older ones of the same identity. Asks for the topic's limits too, where records can be judged by them.
     pub fn open(settings: Arc<Settings>, runtime: &Handle) -> Result<Opened> {
         let producer: BaseProducer<Ear> = settings
             .producer()
@@ -122,9 +123,9 @@ impl Line {
             sent: AtomicU64::new(0),
         };
         let panicked = |_| Error::bug("a thread that talks to Kafka panicked");
-        let (reader, limit) = std::thread::scope(|scope| {
+        let (reader, limits) = std::thread::scope(|scope| {
             // They connect while the producer does.
-            let limit = scope.spawn(|| runtime.block_on(topic_limit(&line.settings)));
+            let limits = scope.spawn(|| runtime.block_on(topic_limits(&line.settings)));
             let reader = match line.settings.is_exact() {
                 false => None,
                 true => {
@@ -133,7 +134,7 @@ impl Line {
                     Some(reader.join().map_err(panicked)??)
                 }
             };
-            Ok::<_, Error>((reader, limit.join().map_err(panicked)?))
+            Ok::<_, Error>((reader, limits.join().map_err(panicked)?))
         })?;
         let mark = match &reader {
             None => None,
@@ -144,7 +145,7 @@ impl Line {
             line.producer.context().end.store(end, Ordering::Relaxed);
             mark
         });
-        Ok(Opened { line, mark, limit })
+        Ok(Opened { line, mark, limits })
     }
 
     fn begin_transactions(&self) -> Result<()> {
@@ -264,6 +265,26 @@ impl Line {
             .map_err(committing)
     }
 
+    /// Ends a transaction that nobody will go on with, as far as that can be done now: readers of committed ones would wait behind it
+    /// until its time is over.
+    pub fn abort(&self) {
+        if !self.settings.is_exact() {
+            return;
+        }
+        // The client ends it only when nothing is under way any more, and hears of that only while it is polled, as `flush` does.
+        self.producer.purge(PurgeConfig::default().queue());
+        let ended = self
+            .producer
+            .flush(PATIENCE)
+            .and_then(|()| self.producer.abort_transaction(PATIENCE));
+        if let Err(error) = ended {
+            tracing::debug!(
+                table = self.settings.table,
+                "a transaction is left to its time-out: {error}"
+            );
+        }
+    }
+
     /// Fails when a record did not arrive.
     fn check(&self) -> Result<()> {
         self.producer.poll(Duration::ZERO);
@@ -305,9 +326,8 @@ fn reader(settings: &Settings) -> Result<Reader> {
     Ok(reader)
 }
 
-/// Of records that travel compressed the topic's limit says nothing.
-async fn topic_limit(settings: &Settings) -> Option<usize> {
-    if settings.compressed {
+async fn topic_limits(settings: &Settings) -> Option<Limits> {
+    if settings.compressed && !settings.own_time {
         return None;
     }
     let config = settings.reader();
@@ -318,7 +338,28 @@ async fn topic_limit(settings: &Settings) -> Option<usize> {
     // It takes a tenth of a second to end.
     tokio::task::spawn_blocking(move || drop(admin));
     let found = found.ok()?.into_iter().next()?.ok()?;
-    found.get("max.message.bytes")?.value.as_ref()?.parse().ok()
+    let setting = |name: &str| found.get(name)?.value.clone();
+    Some(limits_of(setting, settings.compressed))
+}
+
+/// What a topic takes by its own settings. Of records that travel compressed its limit of bytes says nothing.
+fn limits_of(setting: impl Fn(&str) -> Option<String>, compressed: bool) -> Limits {
+    let bytes = setting("max.message.bytes").filter(|_| !compressed);
+    let bytes = bytes.and_then(|bytes| bytes.parse().ok());
+    let mut limits = Limits {
+        bytes: bytes.unwrap_or(usize::MAX),
+        ..Limits::NONE
+    };
+    if setting("message.timestamp.type").as_deref() == Some("LogAppendTime") {
+        return limits;
+    }
+    let span = |name: &str| setting(name)?.parse::<i64>().ok();
+    // The old setting for both ways, which Kafka 4 does not have any more, counts where the newer one has its default.
+    let either = span("message.timestamp.difference.max.ms").unwrap_or(i64::MAX);
+    let or_either = |own: Option<i64>| own.filter(|own| *own != i64::MAX).unwrap_or(either);
+    limits.behind_ms = or_either(span("message.timestamp.before.max.ms"));
+    limits.ahead_ms = or_either(span("message.timestamp.after.max.ms"));
+    limits
 }
 
 /// Gives up where nothing arrives for long: a broker that is away must not hide behind a queue.
@@ -419,4 +460,51 @@ fn read_mark(settings: &Settings, reader: &Reader) -> Result<Option<(Mark, i64)>
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(settings: &[(&str, &str)], compressed: bool) -> Limits {
+        let value = |name: &str| {
+            let found = settings.iter().find(|(key, _)| *key == name);
+            found.map(|(_, value)| (*value).to_string())
+        };
+        limits_of(value, compressed)
+    }
+
+    #[test]
+    fn the_settings_of_a_topic_say_what_it_takes() {
+        let unlimited = i64::MAX.to_string();
+        let before = ("message.timestamp.before.max.ms", unlimited.as_str());
+        let after = ("message.timestamp.after.max.ms", "3600000");
+        let both = ("message.timestamp.difference.max.ms", "5000");
+        let bytes = ("max.message.bytes", "2000");
+        for (settings, bytes, behind_ms, ahead_ms) in [
+            (vec![], usize::MAX, i64::MAX, i64::MAX),
+            (vec![bytes, before, after], 2_000, i64::MAX, 3_600_000),
+            (vec![both], usize::MAX, 5_000, 5_000),
+            (vec![both, before, after], usize::MAX, 5_000, 3_600_000),
+            (
+                vec![
+                    bytes,
+                    both,
+                    after,
+                    ("message.timestamp.type", "LogAppendTime"),
+                ],
+                2_000,
+                i64::MAX,
+                i64::MAX,
+            ),
+        ] {
+            let expected = Limits {
+                bytes,
+                behind_ms,
+                ahead_ms,
+            };
+            assert_eq!(limits(&settings, false), expected, "{settings:?}");
+        }
+        assert_eq!(limits(&[bytes], true), Limits::NONE);
+    }
 }

@@ -11,12 +11,14 @@ use crate::sink::options::TableSpec;
 use crate::sink::rows::{Shaped, changes};
 use crate::sink::text::TextFormat;
 use crate::sink::{Rejected, raw::RawFormat};
+use crate::time::EventTime;
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Int8Array, Int64Array, MapArray,
     RecordBatch, RecordBatchOptions,
 };
 use arrow::compute::{cast, concat_batches, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 /// What a record weighs beside its own bytes: lengths, offsets, the batch's head; about, and not less.
@@ -63,6 +65,45 @@ enum RowFormat {
 struct Records {
     stored: RecordBatch,
     sizes: Vec<usize>,
+}
+
+/// What records may be, where they go to.
+pub struct Bounds {
+    pub most_bytes: usize,
+    /// Their times, in milliseconds since 1970.
+    pub times: RangeInclusive<i64>,
+    /// As it is named to who asks why a row was refused.
+    pub where_to: String,
+}
+
+impl Bounds {
+    /// Why a record would not be taken; None where it would.
+    fn refusal(&self, bytes: usize, time: Option<i64>) -> Option<String> {
+        let where_to = &self.where_to;
+        if bytes > self.most_bytes {
+            return Some(format!(
+                "its record has {bytes} bytes, and {where_to} takes {} at most: raise 'properties.max.request.size' of the table and \
+                 max.message.bytes of the topic",
+                self.most_bytes
+            ));
+        }
+        let time = time.filter(|time| !self.times.contains(time))?;
+        let (at, last) = (EventTime(time), EventTime(*self.times.end()));
+        Some(if time < 0 {
+            format!("the time of its record is {at}, and no record can have one before 1970")
+        } else if time < *self.times.start() {
+            let first = EventTime(*self.times.start());
+            format!(
+                "the time of its record is {at}, and {where_to} takes none before {first} now: raise message.timestamp.before.max.ms of \
+                 the topic"
+            )
+        } else {
+            format!(
+                "the time of its record is {at}, and {where_to} takes none behind {last} now: raise message.timestamp.after.max.ms of the \
+                 topic"
+            )
+        })
+    }
 }
 
 impl Encoder {
@@ -129,13 +170,12 @@ impl Encoder {
         part.and_then(Part::schema_name)
     }
 
-    /// The records of rows. `most_bytes` is what a record may have; `where_to` is named to who asks why it was refused.
+    /// The records of rows.
     pub fn shape(
         &self,
         rows: RecordBatch,
         kinds: Option<&Int8Array>,
-        most_bytes: usize,
-        where_to: &str,
+        bounds: &Bounds,
     ) -> Result<Shaped> {
         let (rows, deletes) = match self.upsert {
             true => (rows, changes::deletes(kinds)),
@@ -159,23 +199,18 @@ impl Encoder {
         }
         let mut stored = Vec::new();
         for (rows, records) in made {
-            let fits = |size: &usize| *size <= most_bytes;
-            if records.sizes.iter().all(fits) {
+            let refused = records.refused(bounds)?;
+            if refused.is_empty() {
                 stored.push(records.stored);
                 continue;
             }
-            let fitting =
-                BooleanArray::from_iter(records.sizes.iter().map(|size| Some(fits(size))));
-            stored.push(filter_record_batch(&records.stored, &fitting)?);
-            for (row, size) in records.sizes.iter().enumerate() {
-                if !fits(size) {
-                    let why = format!(
-                        "its record has {size} bytes, and {where_to} takes {most_bytes} at most: raise 'properties.max.request.size' of \
-                         the table and max.message.bytes of the topic"
-                    );
-                    rejected.push((rows.slice(row, 1), why));
-                }
+            let mut fits = vec![true; rows.num_rows()];
+            for (row, why) in refused {
+                fits[row] = false;
+                rejected.push((rows.slice(row, 1), why));
             }
+            let fits = BooleanArray::from(fits);
+            stored.push(filter_record_batch(&records.stored, &fits)?);
         }
         Ok(Shaped {
             stored: concat_batches(&self.stored, &stored)?,
@@ -221,6 +256,19 @@ impl Encoder {
             true => changes::last_of_each(batches),
             false => Ok(batches),
         }
+    }
+}
+
+impl Records {
+    /// Those that would not be taken, and why.
+    fn refused(&self, bounds: &Bounds) -> Result<Vec<(usize, String)>> {
+        let stored = Stored::of(&self.stored)?;
+        let sizes = self.sizes.iter().enumerate();
+        let refused = sizes.filter_map(|(row, size)| {
+            let why = bounds.refusal(*size, stored.time(row))?;
+            Some((row, why))
+        });
+        Ok(refused.collect())
     }
 }
 

@@ -73,13 +73,19 @@ fn rows(table: &TableSpec, names: &[Option<&str>]) -> RecordBatch {
     .unwrap()
 }
 
+fn anything() -> Bounds {
+    Bounds {
+        most_bytes: usize::MAX,
+        times: 0..=i64::MAX,
+        where_to: "t".into(),
+    }
+}
+
 /// `key|value` of each record.
 fn made(table: &TableSpec, rows: RecordBatch, kinds: Option<&[i8]>) -> Vec<String> {
     let kinds = kinds.map(|kinds| Int8Array::from(kinds.to_vec()));
     let encoder = Encoder::of(table).unwrap();
-    let shaped = encoder
-        .shape(rows, kinds.as_ref(), usize::MAX, "t")
-        .unwrap();
+    let shaped = encoder.shape(rows, kinds.as_ref(), &anything()).unwrap();
     assert!(shaped.rejected.is_empty());
     let reduced = encoder.reduce(vec![shaped.stored]).unwrap();
     reduced.iter().flat_map(texts).collect()
@@ -153,7 +159,7 @@ fn numbers_are_raw_bytes() {
         ]);
         let rows = rows(&table, &[None, None]);
         let shaped = Encoder::of(&table).unwrap();
-        let shaped = shaped.shape(rows, None, usize::MAX, "t").unwrap();
+        let shaped = shaped.shape(rows, None, &anything()).unwrap();
         let key = Stored::of(&shaped.stored).unwrap().key(1).unwrap().to_vec();
         assert_eq!(i64::from_be_bytes(key.try_into().unwrap()), expected);
     }
@@ -177,7 +183,7 @@ fn times_and_headers_travel_beside_the_value() {
     let table = table(&[("format", "json")]);
     let rows = rows(&table, &[Some("a"), None]);
     let encoder = Encoder::of(&table).unwrap();
-    let shaped = encoder.shape(rows, None, usize::MAX, "t").unwrap();
+    let shaped = encoder.shape(rows, None, &anything()).unwrap();
     let stored = Stored::of(&shaped.stored).unwrap();
     assert_eq!((stored.time(0), stored.time(1)), (Some(0), Some(1000)));
     assert_eq!(stored.headers(0), [("n", Some(&b"a"[..]))]);
@@ -191,13 +197,63 @@ fn a_record_that_is_too_large_is_given_back() {
     let rows = rows(&table, &[Some("a"), Some(&long), Some("b")]);
     let encoder = Encoder::of(&table).unwrap();
     let shaped = encoder
-        .shape(rows.clone(), None, 1100, "topic 't'")
+        .shape(
+            rows.clone(),
+            None,
+            &Bounds {
+                most_bytes: 1100,
+                where_to: "topic 't'".into(),
+                ..anything()
+            },
+        )
         .unwrap();
     assert_eq!(shaped.stored.num_rows(), 2);
     assert_eq!(shaped.rejected.len(), 1);
     assert_eq!(shaped.rejected[0].0, rows.slice(1, 1));
     let why = &shaped.rejected[0].1;
     for part in ["topic 't'", "1100", "max.request.size"] {
+        assert!(why.contains(part), "{why}");
+    }
+}
+
+#[test]
+fn a_record_whose_time_would_not_be_taken_is_given_back() {
+    let table = table(&[("format", "json")]);
+    let encoder = Encoder::of(&table).unwrap();
+    let times = [
+        Some(-1),
+        Some(999),
+        Some(1_000),
+        Some(2_000),
+        Some(2_001),
+        None,
+    ];
+    let rows = rows(&table, &[None; 6]);
+    let mut columns = rows.columns().to_vec();
+    columns[2] = Arc::new(TimestampMillisecondArray::from(times.to_vec()).with_timezone("UTC"));
+    let rows = RecordBatch::try_new(rows.schema(), columns).unwrap();
+    let bounds = Bounds {
+        times: 1_000..=2_000,
+        where_to: "topic 't'".into(),
+        ..anything()
+    };
+    let shaped = encoder.shape(rows.clone(), None, &bounds).unwrap();
+    let stored = Stored::of(&shaped.stored).unwrap();
+    let taken: Vec<_> = (0..shaped.stored.num_rows())
+        .map(|row| stored.time(row))
+        .collect();
+    assert_eq!(taken, [Some(1_000), Some(2_000), None]);
+    let expected = [
+        (0, "before 1970"),
+        (1, "message.timestamp.before.max.ms"),
+        (
+            4,
+            "1970-01-01 00:00:02.001, and topic 't' takes none behind 1970-01-01 00:00:02.000 now: raise message.timestamp.after.max.ms",
+        ),
+    ];
+    assert_eq!(shaped.rejected.len(), expected.len());
+    for ((row, why), (at, part)) in shaped.rejected.iter().zip(expected) {
+        assert_eq!(*row, rows.slice(at, 1));
         assert!(why.contains(part), "{why}");
     }
 }
@@ -237,10 +293,10 @@ fn rows_that_change_others_never_come_to_a_plain_topic() {
     let encoder = Encoder::of(&table).unwrap();
     let kinds = Int8Array::from(vec![0, 2]);
     let rows = rows(&table, &[None, None]);
-    let shaped = encoder.shape(rows.clone(), Some(&kinds), usize::MAX, "t");
+    let shaped = encoder.shape(rows.clone(), Some(&kinds), &anything());
     assert!(shaped.is_err());
     let kinds = Int8Array::from(vec![0, 0]);
-    let shaped = encoder.shape(rows, Some(&kinds), usize::MAX, "t");
+    let shaped = encoder.shape(rows, Some(&kinds), &anything());
     assert_eq!(shaped.unwrap().stored.num_rows(), 2);
 }
 

@@ -4,9 +4,10 @@ use super::super::rows::{Mark, Shaped, Share, Shares, Target};
 use super::fault::on_a_thread;
 use super::line::Line;
 use super::options::Settings;
-use super::records::Encoder;
+use super::records::{Bounds, Encoder};
 use super::schemas::Schemas;
 use super::tail;
+use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::sink::{RecordLimits, SinkContext, TableSpec};
 use arrow::array::{Int8Array, RecordBatch};
@@ -21,6 +22,7 @@ pub struct KafkaTarget {
     encoder: Encoder,
     schemas: Schemas,
     limits: RecordLimits,
+    clock: Arc<dyn Clock>,
     state: Mutex<State>,
 }
 
@@ -40,6 +42,7 @@ impl KafkaTarget {
             schemas: Schemas::of(&table.name, &encoder, context)?,
             encoder,
             limits: context.limits.clone(),
+            clock: Arc::clone(&context.clock),
             state: Mutex::default(),
         })
     }
@@ -68,10 +71,13 @@ impl Target for KafkaTarget {
             most_bytes,
             ..
         } = &*self.settings;
-        let learnt = self.limits.of(table).unwrap_or(usize::MAX);
-        let where_to = format!("topic '{topic}'");
-        self.encoder
-            .shape(rows, kinds, learnt.min(*most_bytes), &where_to)
+        let limits = self.limits.of(table);
+        let bounds = Bounds {
+            most_bytes: limits.bytes.min(*most_bytes),
+            times: limits.times(self.clock.now_ms()),
+            where_to: format!("topic '{topic}'"),
+        };
+        self.encoder.shape(rows, kinds, &bounds)
     }
 
     fn reduce(&self, rows: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
@@ -88,12 +94,12 @@ impl Target for KafkaTarget {
             let settings = Arc::clone(&self.settings);
             let runtime = Handle::current();
             let opened = on_a_thread(move || Line::open(settings, &runtime)).await?;
-            match opened.limit {
-                Some(bytes) => self.limits.learn(&self.settings.table, bytes),
+            match opened.limits {
+                Some(limits) => self.limits.learn(&self.settings.table, limits),
                 // Without the right to ask, the client's own limit has to do.
                 None => tracing::debug!(
                     table = self.settings.table,
-                    "max.message.bytes of the topic is not known"
+                    "what the topic takes is not known"
                 ),
             }
             state.line = Some(Arc::new(opened.line));
@@ -133,9 +139,14 @@ impl Target for KafkaTarget {
             // Taken out: only where all went well is it used again.
             let line = state.line.take().ok_or_else(closed)?;
             let produced = self.produce(&line, mark, &mut rows).await;
-            if produced.is_err() {
+            if let Err(error) = &produced {
+                // The next line ends the transaction as it begins; here it may be that none will follow.
+                let is_last = error.kind() != Kind::Retry;
                 // Letting go of a broken line can take a moment.
                 on_a_thread(move || {
+                    if is_last {
+                        line.abort();
+                    }
                     drop(line);
                     Ok(())
                 })

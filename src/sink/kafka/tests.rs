@@ -5,6 +5,7 @@ use super::super::rows::{Mark, Share, Target};
 use super::super::testing::{Row, World};
 use super::super::{Publisher, Sink, SinkContext, Token};
 use super::target::KafkaTarget;
+use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Kind, Result};
 use crate::operator::changes;
 use crate::source::embedded::Embedded;
@@ -87,6 +88,8 @@ impl Bench {
         // The identity is made of the job's name: a job for each test.
         SinkContext {
             job: self.topic.clone(),
+            // The broker's time is not the test's to say.
+            clock: Arc::new(SystemClock),
             ..self.world.context(owner)
         }
     }
@@ -101,6 +104,21 @@ impl Bench {
         let publisher = super::publisher(&self.world.table, &context).unwrap();
         self.world.wait(publisher.open()).unwrap();
         (super::open(&self.world.table, &context).unwrap(), publisher)
+    }
+
+    /// Rows, of a table with a column for the time of their records.
+    fn timed(&mut self, times: &[i64]) -> RecordBatch {
+        let rows: Vec<Row> = times.iter().map(|_| (1, "a", "x")).collect();
+        let mut columns = self.world.rows(&rows).columns().to_vec();
+        let at = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
+        let mut fields = self.world.table.schema.fields().to_vec();
+        fields.push(Arc::new(Field::new("at", at, true)));
+        let schema = Arc::new(Schema::new(fields));
+        self.world.table.schema = Arc::clone(&schema);
+        self.world.table.metadata = [("at".to_string(), "timestamp".to_string())].into();
+        let times = arrow::array::TimestampMillisecondArray::from(times.to_vec());
+        columns.push(Arc::new(times.with_timezone("UTC")));
+        RecordBatch::try_new(schema, columns).unwrap()
     }
 
     fn tokens(&self, sink: &mut dyn Sink, epoch: u64) -> Vec<Token> {
@@ -285,6 +303,45 @@ fn a_broken_transaction_is_seen_by_nobody_and_repeated_whole() {
     assert_eq!(world.wait(next.mark()).unwrap(), Some(mark));
 }
 
+/// Left open, it would keep readers waiting until its time-out, which is longer than any test may take.
+#[test]
+fn an_error_that_ends_the_process_ends_its_transaction() {
+    let options = [("properties.transaction.timeout.ms", "900000")];
+    let Some(bench) = Bench::with("ended", 1, &[], &options) else {
+        return;
+    };
+    let world = &bench.world;
+    let target = bench.target_of("o1");
+    while let Err(error) = world.wait(target.open()) {
+        assert_eq!(error.kind(), Kind::Retry, "{error}");
+    }
+    let shaped = target.shape(world.rows(&[(1, "a", "x")]), None).unwrap();
+    let share: Result<Share> = Ok(Share {
+        lane: 0,
+        rows: vec![shaped.stored],
+    });
+    let mut config = bench.config();
+    config
+        .set("group.id", "sink-reader")
+        .set("isolation.level", "read_uncommitted");
+    let any: BaseConsumer = config.create().unwrap();
+    let torn = async {
+        // Not before the broker has the record.
+        let ends = || any.fetch_watermarks(&bench.topic, 0, PATIENCE);
+        while !matches!(ends(), Ok((_, end)) if end > 0) {}
+        Err::<Share, Error>(Error::job("torn"))
+    };
+    let rows = stream::iter([share]).chain(stream::once(torn)).boxed();
+    let mark = Mark {
+        epoch: 1,
+        owner: "o1".into(),
+    };
+    let error = world.wait(target.deliver(&mark, rows)).unwrap_err();
+    assert_eq!(error.kind(), Kind::Job, "{error}");
+    // A reader of committed transactions comes to the end of the topic.
+    assert!(bench.records().is_empty());
+}
+
 /// The numbers are Java's: the hash of a key, modulo four.
 #[test]
 fn keys_go_where_java_would_send_them() {
@@ -345,25 +402,45 @@ fn times_of_rows_are_times_of_records() {
     let Some(mut bench) = Bench::new("times", &[]) else {
         return;
     };
-    let at = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
-    let mut fields = bench.world.table.schema.fields().to_vec();
-    fields.push(Arc::new(Field::new("at", at, true)));
-    bench.world.table.schema = Arc::new(Schema::new(fields));
-    bench.world.table.metadata = [("at".to_string(), "timestamp".to_string())].into();
-    let mut columns = World::in_memory("memory", "")
-        .rows(&[(1, "a", "x")])
-        .columns()
-        .to_vec();
-    let time = arrow::array::TimestampMillisecondArray::from(vec![1_709_294_400_123]);
-    columns.push(Arc::new(time.with_timezone("UTC")));
-    let schema = bench.world.table.schema.clone();
-    bench.write(RecordBatch::try_new(schema, columns).unwrap());
+    let rows = bench.timed(&[1_709_294_400_123]);
+    bench.write(rows);
     let records = bench.records();
     assert_eq!(records[0].timestamp, 1_709_294_400_123);
     assert_eq!(
         records[0].value.as_deref(),
         Some(r#"{"id":1,"name":"a","dt":"x"}"#)
     );
+}
+
+#[test]
+fn times_that_the_topic_would_not_take_are_given_back() {
+    let near = [("message.timestamp.after.max.ms", "3600000")];
+    let Some(mut bench) = Bench::with("ahead", 1, &near, &[]) else {
+        return;
+    };
+    let now = SystemClock.now_ms();
+    let rows = bench.timed(&[now, now + 7_200_000]);
+    let (mut sink, publisher) = bench.process("o1");
+    let rejected = sink.write(rows.clone()).unwrap();
+    assert_eq!(rejected.len(), 1);
+    assert_eq!(rejected[0].0, rows.slice(1, 1));
+    let why = &rejected[0].1;
+    assert!(why.contains("message.timestamp.after.max.ms"), "{why}");
+    let tokens = bench.tokens(&mut *sink, 1);
+    bench.world.wait(publisher.publish(&tokens)).unwrap();
+    assert_eq!(bench.records()[0].timestamp, now);
+
+    // A sink that has not learnt it leaves it to the broker to find out, and then it is said what to do.
+    let publisher = super::publisher(&bench.world.table, &bench.context("o2")).unwrap();
+    bench.world.wait(publisher.open()).unwrap();
+    let mut sink = super::open(&bench.world.table, &bench.context("o2")).unwrap();
+    assert!(sink.write(rows).unwrap().is_empty());
+    let tokens = bench.tokens(&mut *sink, 2);
+    let error = bench.world.wait(publisher.publish(&tokens)).unwrap_err();
+    assert_eq!(error.kind(), Kind::Job, "{error}");
+    let said = error.to_string();
+    assert!(said.contains("message.timestamp.after.max.ms"), "{said}");
+    assert!(said.contains(&bench.topic), "{said}");
 }
 
 #[test]
