@@ -213,9 +213,7 @@ fn resume_list<S: ObjectStore + MultipartStore>(
             let store = &listing.this.inner;
             let lists_behind = listing.this.cloud.lists_behind;
             let rest = listing.rest.get_or_insert_with(|| match &listing.last {
-                Some(last) if lists_behind => {
-                    store.list_with_offset(listing.prefix.as_ref(), last)
-                }
+                Some(last) if lists_behind => store.list_with_offset(listing.prefix.as_ref(), last),
                 _ => store.list(listing.prefix.as_ref()),
             });
             let next = tokio::time::timeout(ANSWER_WITHIN, rest.next()).await;
