@@ -5,7 +5,9 @@
 //! steps are seen, and not where they lead.
 //!
 //! What an accumulator holds for a key lies as bytes beside all the others. A batch takes out what its keys have, adds its rows to it, and
-//! puts it back: that costs what the batch has, however many keys there are.
+//! puts it back: that costs what the batch has, however many keys there are. The values of DISTINCT, of which a key can have many, lie apart.
+
+mod distinct;
 
 use crate::error::{Error, Result};
 use crate::operator::changes::{self, Kind};
@@ -23,6 +25,7 @@ use arrow::compute::{concat, take};
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::physical_expr::PhysicalExpr;
+use distinct::Values;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -33,6 +36,8 @@ const PART: &str = "keys";
 pub struct GroupAggregate {
     keys: Vec<Arc<dyn PhysicalExpr>>,
     aggregates: Vec<Compiled>,
+    /// What the aggregates with DISTINCT have had.
+    values: Values,
     /// How many columns of state each aggregate has.
     widths: Vec<usize>,
     encoder: KeyEncoder,
@@ -78,12 +83,13 @@ impl GroupAggregate {
         let aggregates: Vec<_> = spec
             .aggregates
             .iter()
-            .map(Compiled::new)
+            .map(|aggregate| Compiled::new(&distinct::plain(aggregate, input)?))
             .collect::<Result<_>>()?;
         let mut columns = Vec::new();
         for (at, key) in spec.keys.iter().enumerate() {
             columns.push(state::column(format!("key_{at}"), &key.data_type(input)?));
         }
+        let values = Values::new(&columns, &spec.aggregates, input)?;
         let held: Vec<DataType> = aggregates
             .iter()
             .flat_map(|aggregate| aggregate.state.clone())
@@ -100,6 +106,7 @@ impl GroupAggregate {
             keys: spec.keys.clone(),
             widths: aggregates.iter().map(|held| held.state.len()).collect(),
             aggregates,
+            values,
             table: Table {
                 keys: KeyNumbers::new(&encoder),
                 held: Vec::new(),
@@ -248,7 +255,8 @@ impl Operator for GroupAggregate {
         let keys = self.encoder.encode(&columns, batch.num_rows())?;
         let touched = self.table.touch(&keys, batch.num_rows());
         let feeds = self.aggregates.iter().map(|held| held.feed(&batch));
-        let feeds = feeds.collect::<Result<Vec<_>>>()?;
+        let mut feeds = feeds.collect::<Result<Vec<_>>>()?;
+        self.values.only_new(&columns, &mut feeds)?;
 
         let old = match touched.known {
             0 => self.no_results(),
@@ -268,18 +276,22 @@ impl Operator for GroupAggregate {
 
     fn snapshot(&mut self) -> Result<Snapshot> {
         let (table, encoder, states) = (&self.table, &self.encoder, &self.states);
-        self.pages.parts(PART, self.keys.len(), |numbers| {
+        let mut parts = self.pages.parts(PART, self.keys.len(), |numbers| {
             let numbers = numbers.start..numbers.end.min(table.keys.len());
             let mut columns = encoder.decode(&table.keys.rows, numbers.clone())?;
             let held = table.held[numbers.clone()].iter().map(AsRef::as_ref);
             columns.extend(states.decode_bytes(held)?);
             state::rows_of_len(&self.state, columns, numbers.len())
-        })
+        })?;
+        parts.extend(self.values.snapshot()?);
+        Ok(parts)
     }
 
     fn restore(&mut self, part: &str, rows: RecordBatch) -> Result<()> {
-        if part != PART {
-            return Err(unknown_part("a GROUP BY", part));
+        match part {
+            PART => {}
+            distinct::PART => return self.values.restore(&rows),
+            _ => return Err(unknown_part("a GROUP BY", part)),
         }
         state::expect_columns(part, &rows, &self.state)?;
         let (keys, states) = rows.columns().split_at(self.keys.len());
@@ -291,6 +303,9 @@ impl Operator for GroupAggregate {
     }
 
     fn state_bytes(&self) -> usize {
-        self.table.size()
+        self.table.size() + self.values.size()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,6 +32,8 @@ fn group(keyed: bool) -> (Op, SchemaRef) {
         aggregate(avg_udaf(), double, false, None),
         aggregate(min_udaf(), column("value"), false, None),
         aggregate(count_udaf(), column("value"), true, None),
+        aggregate(count_udaf(), column("value"), true, positive()),
+        aggregate(count_udaf(), column("key"), true, None),
     ];
     let mut fields = Vec::new();
     if keyed {
@@ -45,6 +47,10 @@ fn group(keyed: bool) -> (Op, SchemaRef) {
     let keys = if keyed { vec![column("key")] } else { vec![] };
     let op = Op::Group(GroupAggregate { keys, aggregates });
     (op, Arc::new(Schema::new(fields)))
+}
+
+fn different<T: Ord>(values: impl Iterator<Item = T>) -> String {
+    values.collect::<BTreeSet<_>>().len().to_string()
 }
 
 /// What aggregates say of all rows.
@@ -70,7 +76,9 @@ fn group_model(rows: &[Row], keyed: bool) -> Vec<String> {
             show((!positive.is_empty()).then(|| positive.iter().sum::<i64>().to_string())),
             show((!known.is_empty()).then(|| format!("{mean:?}"))),
             show(known.iter().min().map(i64::to_string)),
-            known.iter().collect::<BTreeSet<_>>().len().to_string(),
+            different(known.iter()),
+            different(positive.iter()),
+            different(rows.iter().filter_map(|row| row.key)),
         ]);
         parts.join(" | ")
     };

@@ -140,8 +140,8 @@ impl Target for KafkaTarget {
             let line = state.line.take().ok_or_else(closed)?;
             let produced = self.produce(&line, mark, &mut rows).await;
             if let Err(error) = &produced {
-                // The next line ends the transaction as it begins; here it may be that none will follow.
-                let is_last = error.kind() != Kind::Retry;
+                // The next line ends the transaction as it begins, and whoever fenced this one has done so; else none may follow.
+                let is_last = !matches!(error.kind(), Kind::Retry | Kind::Fenced);
                 // Letting go of a broken line can take a moment.
                 on_a_thread(move || {
                     if is_last {
