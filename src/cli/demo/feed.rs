@@ -45,7 +45,7 @@ impl Feed {
         let events = events.take_while(move |_| {
             let made = count.fetch_add(1, Ordering::Relaxed) + 1;
             // Asking for the status costs more than making an event.
-            while made % 256 == 0
+            while made.is_multiple_of(256)
                 && !stop.asked()
                 && made.saturating_sub(read(&status.get())) > MOST_UNREAD
             {
