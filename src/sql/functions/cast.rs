@@ -4,6 +4,7 @@
 //! in capitals, numbers that wrap, Java's text of a double, moments cut downwards also before 1970.
 
 use super::cast_text::{read, to_text};
+use super::decimal_text::{decimal, decimal_text};
 use super::type_name;
 use arrow::array::{
     Array, ArrayRef, AsArray, ListArray, MapArray, PrimitiveArray, StructArray, new_null_array,
@@ -238,6 +239,9 @@ fn convert(values: &ArrayRef, to: &DataType, lenient: bool) -> Result<ArrayRef> 
         }
         (DataType::Timestamp(_, _) | DataType::Date32, _) => moments(values, to),
         (from, to) if to.is_signed_integer() && from.is_numeric() => whole(values, to),
+        (DataType::Float32 | DataType::Float64, DataType::Decimal128(precision, scale)) => {
+            exact(values, *precision, *scale)
+        }
         // A decimal that is too small for the number is NULL.
         _ => Ok(cast_with_options(
             values,
@@ -279,6 +283,16 @@ fn whole(values: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
         DataType::Int32 => Arc::new(long.unary::<_, Int32Type>(|x| x as i32)),
         _ => Arc::new(long),
     })
+}
+
+/// A floating point number as the decimal that is its shortest text, which Java's `BigDecimal.valueOf` takes too. A FLOAT is made
+/// a DOUBLE first, as in Flink. What is no number, or has too many digits, is NULL.
+fn exact(values: &ArrayRef, precision: u8, scale: i8) -> Result<ArrayRef> {
+    let doubles = arrow_cast(values, &DataType::Float64)?;
+    let rows = doubles.as_primitive::<Float64Type>().iter();
+    let rows = rows.map(|x| decimal(decimal_text(&x?.to_string())?, precision, scale));
+    let rows = rows.collect::<PrimitiveArray<Decimal128Type>>();
+    Ok(Arc::new(rows.with_precision_and_scale(precision, scale)?))
 }
 
 /// Ticks of a unit in a second.
@@ -366,6 +380,18 @@ mod tests {
             ("CAST(CAST(0.5 AS FLOAT) AS STRING)", "0.5"),
             ("CAST(CAST(12.345 AS DECIMAL(10, 2)) AS STRING)", "12.35"),
             ("CAST('12345.678' AS DECIMAL(5, 2))", "NULL"),
+            ("CAST('1.239' AS DECIMAL(5, 2))", "1.24"),
+            ("CAST(' -1.235 ' AS DECIMAL(5, 2))", "-1.24"),
+            ("CAST('999.995' AS DECIMAL(5, 2))", "NULL"),
+            ("TRY_CAST('NaN' AS DECIMAL(5, 2))", "NULL"),
+            ("CAST(CAST(1.005 AS DOUBLE) AS DECIMAL(5, 2))", "1.01"),
+            ("CAST(CAST(-0.125 AS FLOAT) AS DECIMAL(5, 2))", "-0.13"),
+            ("CAST(CAST(1e300 AS DOUBLE) AS DECIMAL(38, 0))", "NULL"),
+            ("CAST(CAST('Infinity' AS DOUBLE) AS DECIMAL(5, 2))", "NULL"),
+            ("CAST('-Infinity' AS DOUBLE)", "-Infinity"),
+            ("CAST(' 1.5e3 ' AS FLOAT)", "1500.0"),
+            ("TRY_CAST('inf' AS DOUBLE)", "NULL"),
+            ("TRY_CAST('nan' AS FLOAT)", "NULL"),
             ("CAST(' 42 ' AS INT)", "42"),
             ("CAST('42.9' AS INT)", "42"),
             ("CAST('yes' AS BOOLEAN)", "true"),
@@ -420,6 +446,17 @@ mod tests {
             "CAST('x' AS INT)",
             "'x' cannot be CAST AS INT; TRY_CAST gives NULL",
         );
+        for (text, to) in [
+            ("inf", "DOUBLE"),
+            ("nan", "DOUBLE"),
+            ("infinity", "FLOAT"),
+            ("NaN", "DECIMAL(5, 2)"),
+        ] {
+            check_error(
+                &format!("CAST('{text}' AS {to})"),
+                &format!("'{text}' cannot be CAST AS {to}; TRY_CAST gives NULL"),
+            );
+        }
         check_error(
             "CAST(TIMESTAMP '2024-01-02 03:04:05' AS BIGINT)",
             "UNIX_TIMESTAMP",
