@@ -5,7 +5,7 @@ use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue, plan_datafusion_err, plan_err};
-use datafusion::logical_expr::expr::{BinaryExpr, Like};
+use datafusion::logical_expr::expr::{BinaryExpr, Like, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, Union, lit};
@@ -169,11 +169,30 @@ fn after(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             }
             match functions::choices(&call) {
                 Some(quicker) => Transformed::yes(quicker),
-                None => Transformed::no(Expr::ScalarFunction(call)),
+                None => fitted(call, schema)?,
             }
         }
         other => Transformed::no(other),
     })
+}
+
+/// A call whose second argument is looked for in its first one, with the type that it must have for that.
+fn fitted(mut call: ScalarFunction, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let types = call.args.iter().map(|arg| arg.get_type(schema));
+    let types = types.collect::<Result<Vec<_>>>()?;
+    let wanted = functions::looked_for(call.name(), &types)?;
+    let changed = match wanted {
+        Some(wanted) if wanted != types[1] => {
+            let value = call.args[1].clone();
+            call.args[1] = functions::cast(value, &types[1], &wanted, false);
+            true
+        }
+        _ => false,
+    };
+    Ok(Transformed::new_transformed(
+        Expr::ScalarFunction(call),
+        changed,
+    ))
 }
 
 fn constant_text(expr: &Expr) -> Option<&str> {

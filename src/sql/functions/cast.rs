@@ -183,6 +183,36 @@ fn is_allowed(from: &DataType, to: &DataType) -> bool {
     }
 }
 
+/// Whether Flink casts this type to that one without being asked to.
+pub fn fits(from: &DataType, to: &DataType) -> bool {
+    use DataType::{
+        Date32, Decimal128, Float32, Float64, Int8, Int16, Int32, Int64, List, Map, Null, Struct,
+        Time32, Timestamp,
+    };
+    if from == to {
+        return true;
+    }
+    match (from, to) {
+        (Null, _) => true,
+        (Int8, Int16 | Int32 | Int64) | (Int16, Int32 | Int64) | (Int32, Int64) => true,
+        (Int8 | Int16 | Int32 | Int64 | Decimal128(_, _), Decimal128(_, _) | Float32 | Float64) => {
+            true
+        }
+        (Float32, Float64) => true,
+        (Timestamp(_, _), Timestamp(_, _) | Date32 | Time32(_)) => true,
+        (List(from), List(to)) => fits(from.data_type(), to.data_type()),
+        (Map(from, _), Map(to, _)) => fits(from.data_type(), to.data_type()),
+        (Struct(from), Struct(to)) => {
+            from.len() == to.len()
+                && from
+                    .iter()
+                    .zip(to)
+                    .all(|(from, to)| fits(from.data_type(), to.data_type()))
+        }
+        _ => false,
+    }
+}
+
 fn castable(from: &DataType, to: &DataType) -> bool {
     from == to || is_plain(from, to) || is_allowed(from, to)
 }

@@ -30,8 +30,8 @@ mod time_units;
 mod windows;
 
 pub use aggregates::{Average, ONLY_OVER, Sum, aggregates};
-pub use arrays::{element_at, make_array};
-pub use cast::{Cast, cast, physical as physical_cast, refusal as cast_refusal};
+pub use arrays::{element_at, looked_for, make_array};
+pub use cast::{Cast, cast, fits, physical as physical_cast, refusal as cast_refusal};
 pub use cast_text::to_text;
 pub use choices::{Choices, choices};
 pub use conditional::not_null;
