@@ -3,17 +3,19 @@
 use super::Takes::{Any, Array as ArrayOf, Text};
 use super::{Function, Gives, column, common_type, fits, numbers, text_rows, texts, type_name};
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Int32Array, ListArray, ListBuilder, MutableArrayData,
-    StringArray, StringBuilder, UInt32Array, make_array as array_of,
+    Array, ArrayRef, AsArray, BooleanArray, Int32Array, ListArray, ListBuilder, StringArray,
+    StringBuilder, UInt32Array,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::kernels::cmp::not_distinct;
 use arrow::compute::{concat, filter, interleave, take};
 use arrow::datatypes::{DataType, Field, Int64Type};
+use arrow::row::{RowConverter, SortField};
 use datafusion::common::{Result, exec_err, plan_err};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
+use std::collections::HashSet;
 use std::sync::Arc;
 
 pub(super) fn functions() -> Vec<Function> {
@@ -367,29 +369,27 @@ fn join(args: &ScalarFunctionArgs) -> Result<ArrayRef> {
 fn distinct(args: &ScalarFunctionArgs) -> Result<ArrayRef> {
     let lists = column(args, 0)?;
     let lists = lists.as_list::<i32>();
-    let data = lists.values().to_data();
-    let mut values = MutableArrayData::new(vec![&data], false, data.len());
+    let first = lists.value_offsets().first().copied().unwrap_or(0);
+    let last = lists.value_offsets().last().copied().unwrap_or(0);
+    let elements = lists
+        .values()
+        .slice(first as usize, (last - first) as usize);
+    let converter = RowConverter::new(vec![SortField::new(elements.data_type().clone())])?;
+    let encoded = converter.convert_columns(std::slice::from_ref(&elements))?;
+    let mut places: Vec<u32> = Vec::with_capacity(elements.len());
     let mut lengths = Vec::with_capacity(lists.len());
     for ends in lists.value_offsets().windows(2) {
-        let elements = lists
-            .values()
-            .slice(ends[0] as usize, (ends[1] - ends[0]) as usize);
-        let mut kept = 0;
-        for i in 0..elements.len() {
-            let earlier = same_as_row(&elements.slice(0, i), &elements, i)?;
-            if earlier.true_count() == 0 {
-                let at = ends[0] as usize + i;
-                values.try_extend(0, at, at + 1)?;
-                kept += 1;
-            }
-        }
-        lengths.push(kept);
+        let before = places.len();
+        let mut known = HashSet::new();
+        let elements = (ends[0] - first) as u32..(ends[1] - first) as u32;
+        places.extend(elements.filter(|&at| known.insert(encoded.row(at as usize))));
+        lengths.push(places.len() - before);
     }
     let DataType::List(item) = lists.data_type() else {
         return exec_err!("{} is not an ARRAY", lists.data_type());
     };
     let offsets = OffsetBuffer::from_lengths(lengths);
-    let values = array_of(values.freeze());
+    let values = take(&elements, &UInt32Array::from(places), None)?;
     Ok(Arc::new(ListArray::try_new(
         Arc::clone(item),
         offsets,
@@ -429,6 +429,14 @@ mod tests {
                 "a+?",
             ),
             ("ARRAY_DISTINCT(ARRAY[1, 2, 1])", "[1, 2]"),
+            (
+                "ARRAY_DISTINCT(ARRAY['b', CAST(NULL AS STRING), 'a', 'b', CAST(NULL AS STRING)])",
+                "[b, NULL, a]",
+            ),
+            (
+                "ARRAY_DISTINCT(ARRAY[ARRAY[1], ARRAY[2], ARRAY[1]])",
+                "[[1], [2]]",
+            ),
             ("ARRAY[7, 8][1]", "7"),
             ("ARRAY[7, 8][3]", "NULL"),
             ("ARRAY[7, 8][0]", "NULL"),
