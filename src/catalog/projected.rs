@@ -277,7 +277,7 @@ impl<'a> Column<'a> {
         };
         let pattern = Pattern::compile(format).map_err(|why| self.refuse("format", why))?;
         let mut sample = String::new();
-        pattern.format(0, &mut sample);
+        pattern.format(0, 0, &mut sample);
         if escaped(&sample) != sample {
             return Err(self
                 .refuse(

@@ -3,7 +3,7 @@
 use super::rules::cast_target;
 use super::{Rank, Window};
 use crate::operator::guard::Guarded;
-use crate::sql::functions::{Choices, WindowBound, is_field, type_name};
+use crate::sql::functions::{Choices, WindowBound, is_division, is_field, type_name};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::expressions::{
@@ -82,19 +82,14 @@ fn text(expr: &Arc<dyn PhysicalExpr>, outer: u8) -> String {
     }
     let guarded = expr.downcast_ref::<Guarded>().map(Guarded::plain);
     if let Some(binary) = guarded.as_ref().or(expr.downcast_ref::<BinaryExpr>()) {
-        let strength = strength(binary.op());
-        let (left, right) = (
-            text(binary.left(), strength),
-            text(binary.right(), strength + 1),
-        );
-        let text = format!("{left} {} {right}", binary.op());
-        return if strength < outer {
-            format!("({text})")
-        } else {
-            text
-        };
+        return infix(binary.left(), binary.op(), binary.right(), outer);
     }
     if let Some(call) = expr.downcast_ref::<ScalarFunctionExpr>() {
+        if let [left, right] = call.args()
+            && is_division(call.fun())
+        {
+            return infix(left, &Operator::Divide, right, outer);
+        }
         return call_text(call);
     }
     if let Some(cast) = expr.downcast_ref::<CastExpr>() {
@@ -143,6 +138,22 @@ fn text(expr: &Arc<dyn PhysicalExpr>, outer: u8) -> String {
         "{}",
         datafusion::physical_expr_common::physical_expr::fmt_sql(expr.as_ref())
     )
+}
+
+fn infix(
+    left: &Arc<dyn PhysicalExpr>,
+    op: &Operator,
+    right: &Arc<dyn PhysicalExpr>,
+    outer: u8,
+) -> String {
+    let strength = strength(op);
+    let (left, right) = (text(left, strength), text(right, strength + 1));
+    let text = format!("{left} {op} {right}");
+    if strength < outer {
+        format!("({text})")
+    } else {
+        text
+    }
 }
 
 fn call_text(call: &ScalarFunctionExpr) -> String {

@@ -5,7 +5,7 @@ use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue, plan_datafusion_err, plan_err};
-use datafusion::logical_expr::expr::{BinaryExpr, Like};
+use datafusion::logical_expr::expr::{BinaryExpr, Like, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, Union, lit};
@@ -46,8 +46,8 @@ fn with_schema_of_inputs(plan: LogicalPlan) -> Result<LogicalPlan> {
     }
 }
 
-/// Before operands are made to agree: a whole number is an INT if it fits, LIKE has no escape character of its own, and a
-/// CAST that Flink does not have is refused.
+/// Before operands are made to agree: a whole number is an INT if it fits, a division is Flink's, LIKE has no escape character of its
+/// own, and a CAST that Flink does not have is refused.
 fn before(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     Ok(match expr {
         Expr::Literal(ScalarValue::Int64(Some(value)), metadata) => match i32::try_from(value) {
@@ -55,6 +55,12 @@ fn before(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             Err(_) => Transformed::no(Expr::Literal(ScalarValue::Int64(Some(value)), metadata)),
         },
         Expr::Like(like) => Transformed::yes(plain_like(like)?),
+        // Which type it gives depends on types that are only found now, and what stands around it depends on its type.
+        Expr::BinaryExpr(BinaryExpr {
+            left,
+            op: Operator::Divide,
+            right,
+        }) => Transformed::yes(functions::divide(*left, *right)),
         Expr::Cast(cast) => {
             check_cast(&cast.expr, cast.field.data_type(), schema)?;
             Transformed::no(Expr::Cast(cast))
@@ -126,7 +132,7 @@ fn with_backslashes(pattern: &str, escape: Option<char>) -> String {
     result
 }
 
-/// After operands agree: casts become Flink's.
+/// After operands agree: casts become Flink's, and divisions that are not of DECIMALs become operators again.
 fn after(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     Ok(match expr {
         Expr::Cast(cast) => {
@@ -142,6 +148,20 @@ fn after(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 "two moments cannot be subtracted; use TIMESTAMPDIFF(SECOND, from, to)"
             );
         }
+        Expr::ScalarFunction(call) if functions::is_division(&call.func) => {
+            let operands = <[Expr; 2]>::try_from(call.args)
+                .map_err(|_| plan_datafusion_err!("a division has two operands"))?;
+            let of = operands[0].get_type(schema)?;
+            let [left, right] = operands;
+            match of {
+                DataType::Decimal128(_, _) => Transformed::no(functions::divide(left, right)),
+                _ => Transformed::yes(Expr::BinaryExpr(BinaryExpr::new(
+                    Box::new(left),
+                    Operator::Divide,
+                    Box::new(right),
+                ))),
+            }
+        }
         Expr::ScalarFunction(call) => {
             let constants: Vec<Option<&str>> = call.args.iter().map(constant_text).collect();
             if let Some(refusal) = functions::constant_refusal(call.name(), &constants) {
@@ -149,11 +169,30 @@ fn after(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             }
             match functions::choices(&call) {
                 Some(quicker) => Transformed::yes(quicker),
-                None => Transformed::no(Expr::ScalarFunction(call)),
+                None => fitted(call, schema)?,
             }
         }
         other => Transformed::no(other),
     })
+}
+
+/// A call whose second argument is looked for in its first one, with the type that it must have for that.
+fn fitted(mut call: ScalarFunction, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let types = call.args.iter().map(|arg| arg.get_type(schema));
+    let types = types.collect::<Result<Vec<_>>>()?;
+    let wanted = functions::looked_for(call.name(), &types)?;
+    let changed = match wanted {
+        Some(wanted) if wanted != types[1] => {
+            let value = call.args[1].clone();
+            call.args[1] = functions::cast(value, &types[1], &wanted, false);
+            true
+        }
+        _ => false,
+    };
+    Ok(Transformed::new_transformed(
+        Expr::ScalarFunction(call),
+        changed,
+    ))
 }
 
 fn constant_text(expr: &Expr) -> Option<&str> {

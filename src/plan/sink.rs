@@ -4,7 +4,7 @@ use super::draft::{Draft, Expr, Time, column};
 use super::lower::Lowering;
 use super::trouble::{Planned, refused};
 use super::{NodeId, Op, SinkTable};
-use crate::sql::functions::{not_null, physical_cast, type_name};
+use crate::sql::functions::{fits, not_null, physical_cast, type_name};
 use crate::sql::{ColumnKind, Insert, Table};
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
@@ -206,34 +206,4 @@ fn item_place(insert: &Insert, index: usize) -> crate::sql::Place {
     place.map_or(insert.place, |place: crate::sql::Place| {
         place.or(insert.place)
     })
-}
-
-/// Whether Flink casts this type to that one without being asked to.
-fn fits(from: &DataType, to: &DataType) -> bool {
-    use DataType::{
-        Date32, Decimal128, Float32, Float64, Int8, Int16, Int32, Int64, List, Map, Null, Struct,
-        Time32, Timestamp,
-    };
-    if from == to {
-        return true;
-    }
-    match (from, to) {
-        (Null, _) => true,
-        (Int8, Int16 | Int32 | Int64) | (Int16, Int32 | Int64) | (Int32, Int64) => true,
-        (Int8 | Int16 | Int32 | Int64 | Decimal128(_, _), Decimal128(_, _) | Float32 | Float64) => {
-            true
-        }
-        (Float32, Float64) => true,
-        (Timestamp(_, _), Timestamp(_, _) | Date32 | Time32(_)) => true,
-        (List(from), List(to)) => fits(from.data_type(), to.data_type()),
-        (Map(from, _), Map(to, _)) => fits(from.data_type(), to.data_type()),
-        (Struct(from), Struct(to)) => {
-            from.len() == to.len()
-                && from
-                    .iter()
-                    .zip(to)
-                    .all(|(from, to)| fits(from.data_type(), to.data_type()))
-        }
-        _ => false,
-    }
 }

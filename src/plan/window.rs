@@ -5,7 +5,7 @@ use super::lower::{Lowering, is_millis};
 use super::trouble::{Planned, place_of, refused};
 use super::{Aggregate, NodeId, Op, Window, WindowAggregate, describe};
 use crate::sql::Place;
-use crate::sql::functions::{Average, Bound, Sum, physical_cast, type_name};
+use crate::sql::functions::{Average, Bound, Sum, physical_cast, physical_divide, type_name};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::functions_aggregate::{average::avg_udaf, count::count_udaf, sum::sum_udaf};
@@ -224,7 +224,18 @@ impl Lowering {
             }
             Finish::Quotient(sum, count, to) => {
                 let (sum, count) = (column(schema, first + sum), column(schema, first + count));
-                let quotient = Arc::new(BinaryExpr::new(sum, Operator::Divide, count));
+                let quotient: Expr = match sum.data_type(schema)? {
+                    // As Flink divides its sum, which has 38 digits, by a BIGINT.
+                    DataType::Decimal128(_, scale) => {
+                        let cast = |value, precision, scale| {
+                            let to = DataType::Decimal128(precision, scale);
+                            physical_cast(value, schema, &to, &self.options)
+                        };
+                        let (sum, count) = (cast(sum, 38, scale)?, cast(count, 19, 0)?);
+                        physical_divide(sum, count, schema, &self.options)?
+                    }
+                    _ => Arc::new(BinaryExpr::new(sum, Operator::Divide, count)),
+                };
                 physical_cast(quotient, schema, to, &self.options)?
             }
         })
@@ -348,22 +359,17 @@ impl Call {
     /// Adds what runs to the aggregates, and says how the job's result is made of it.
     pub fn add_to(self, aggregates: &mut Vec<Aggregate>, schema: &SchemaRef) -> Planned<Finish> {
         let inner = self.function.inner();
-        let whole = self.gives.is_integer();
-        if inner.is::<Average>() && whole {
-            let sum = self.add(sum_udaf(), Some(DataType::Int64), aggregates, schema)?;
+        let wider = match &self.gives {
+            DataType::Decimal128(_, _) => None,
+            whole if whole.is_integer() => Some(DataType::Int64),
+            _ => Some(DataType::Float64),
+        };
+        // An average of exact numbers is made of exact numbers, so that it is rounded, or cut, once.
+        if inner.is::<Average>() && wider != Some(DataType::Float64) {
+            let sum = self.add(sum_udaf(), wider, aggregates, schema)?;
             let count = self.add(count_udaf(), None, aggregates, schema)?;
             return Ok(Finish::Quotient(sum, count, self.gives));
         }
-        let wider = if whole {
-            DataType::Int64
-        } else {
-            DataType::Float64
-        };
-        let wider = if matches!(self.gives, DataType::Decimal128(_, _)) {
-            None
-        } else {
-            Some(wider)
-        };
         let index = if inner.is::<Sum>() {
             self.add(sum_udaf(), wider, aggregates, schema)?
         } else if inner.is::<Average>() {

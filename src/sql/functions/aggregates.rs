@@ -1,7 +1,7 @@
 //! Aggregates with Flink's types.
 //!
-//! COUNT, MIN and MAX are DataFusion's. SUM and AVG differ in what they give: SUM keeps the type of its input, and AVG
-//! of whole numbers is a whole number. These two exist while a job is planned; what runs is DataFusion's SUM over wider numbers
+//! COUNT, MIN and MAX are DataFusion's. SUM and AVG differ in what they give: SUM keeps the type of its input, AVG
+//! of whole numbers is a whole number, and AVG of DECIMALs is rounded. These two exist while a job is planned; what runs is DataFusion's SUM over wider numbers
 //! and COUNT, and a projection behind the window makes Flink's result of them (see `plan::window`).
 
 use super::type_name;

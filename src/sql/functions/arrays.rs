@@ -1,19 +1,21 @@
 //! ARRAY and MAP.
 
 use super::Takes::{Any, Array as ArrayOf, Text};
-use super::{Function, Gives, column, common_type, numbers, text_rows, texts, type_name};
+use super::{Function, Gives, column, common_type, fits, numbers, text_rows, texts, type_name};
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Int32Array, ListArray, ListBuilder, MutableArrayData,
-    StringArray, StringBuilder, UInt32Array, make_array as array_of,
+    Array, ArrayRef, AsArray, BooleanArray, Int32Array, ListArray, ListBuilder, StringArray,
+    StringBuilder, UInt32Array,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::kernels::cmp::not_distinct;
 use arrow::compute::{concat, filter, interleave, take};
 use arrow::datatypes::{DataType, Field, Int64Type};
+use arrow::row::{RowConverter, SortField};
 use datafusion::common::{Result, exec_err, plan_err};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
+use std::collections::HashSet;
 use std::sync::Arc;
 
 pub(super) fn functions() -> Vec<Function> {
@@ -148,7 +150,8 @@ impl ScalarUDFImpl for ElementAt {
                     type_name(&types[1])
                 );
             }
-            DataType::Map(_, _) => key_and_value(&types[0])?.0,
+            // It is given the keys' type as soon as its own is known: see `looked_for`.
+            DataType::Map(_, _) => types[1].clone(),
             other => return plan_err!("{} has no elements", type_name(other)),
         };
         Ok(vec![types[0].clone(), at])
@@ -216,6 +219,30 @@ pub(super) fn key_and_value(map: &DataType) -> Result<(DataType, DataType)> {
     plan_err!("{} is not a MAP", type_name(map))
 }
 
+/// The type that the second argument of a call must have, where it is looked for in the first: that of the elements, or of the keys. An
+/// argument of another type is cast to it where Flink does so without being asked; cut to it, it would be found where it is not.
+pub fn looked_for(function: &str, types: &[DataType]) -> Result<Option<DataType>> {
+    let [within, given] = types else {
+        return Ok(None);
+    };
+    let (what, wanted) = match (function, within) {
+        ("array_contains" | "array_remove", DataType::List(item)) => {
+            let what = format!("what {} looks for in", function.to_uppercase());
+            (what, item.data_type().clone())
+        }
+        ("element_at", DataType::Map(_, _)) => ("a key of".to_owned(), key_and_value(within)?.0),
+        _ => return Ok(None),
+    };
+    if !fits(given, &wanted) {
+        let (within, wanted) = (type_name(within), type_name(&wanted));
+        return plan_err!(
+            "{what} {within} must be {wanted}, not {}; CAST(.. AS {wanted})",
+            type_name(given)
+        );
+    }
+    Ok(Some(wanted))
+}
+
 fn cardinality(args: &ScalarFunctionArgs) -> Result<ArrayRef> {
     let values = column(args, 0)?;
     let (offsets, nulls) = if let Some(lists) = values.as_list_opt::<i32>() {
@@ -234,8 +261,8 @@ fn cardinality(args: &ScalarFunctionArgs) -> Result<ArrayRef> {
 
 /// Where the elements equal the one value of a row; NULL equals NULL.
 fn same_as_row(elements: &ArrayRef, wanted: &ArrayRef, row: usize) -> Result<BooleanArray> {
-    let wanted = arrow::compute::cast(&wanted.slice(row, 1), elements.data_type())?;
-    Ok(not_distinct(elements, &arrow::array::Scalar::new(wanted))?)
+    let wanted = arrow::array::Scalar::new(wanted.slice(row, 1));
+    Ok(not_distinct(elements, &wanted)?)
 }
 
 /// For each element of all rows, whether it equals the value that is asked for in its row.
@@ -252,8 +279,7 @@ fn equal_elements(args: &ScalarFunctionArgs, lists: &ListArray) -> Result<Boolea
         .collect();
     let first = lists.value_offsets().first().copied().unwrap_or(0) as usize;
     let elements = lists.values().slice(first, rows.len());
-    let wanted = arrow::compute::cast(&take(wanted, &rows, None)?, elements.data_type())?;
-    let same = not_distinct(&elements, &wanted)?;
+    let same = not_distinct(&elements, &take(wanted, &rows, None)?)?;
     if first == 0 {
         return Ok(same);
     }
@@ -343,29 +369,27 @@ fn join(args: &ScalarFunctionArgs) -> Result<ArrayRef> {
 fn distinct(args: &ScalarFunctionArgs) -> Result<ArrayRef> {
     let lists = column(args, 0)?;
     let lists = lists.as_list::<i32>();
-    let data = lists.values().to_data();
-    let mut values = MutableArrayData::new(vec![&data], false, data.len());
+    let first = lists.value_offsets().first().copied().unwrap_or(0);
+    let last = lists.value_offsets().last().copied().unwrap_or(0);
+    let elements = lists
+        .values()
+        .slice(first as usize, (last - first) as usize);
+    let converter = RowConverter::new(vec![SortField::new(elements.data_type().clone())])?;
+    let encoded = converter.convert_columns(std::slice::from_ref(&elements))?;
+    let mut places: Vec<u32> = Vec::with_capacity(elements.len());
     let mut lengths = Vec::with_capacity(lists.len());
     for ends in lists.value_offsets().windows(2) {
-        let elements = lists
-            .values()
-            .slice(ends[0] as usize, (ends[1] - ends[0]) as usize);
-        let mut kept = 0;
-        for i in 0..elements.len() {
-            let earlier = same_as_row(&elements.slice(0, i), &elements, i)?;
-            if earlier.true_count() == 0 {
-                let at = ends[0] as usize + i;
-                values.try_extend(0, at, at + 1)?;
-                kept += 1;
-            }
-        }
-        lengths.push(kept);
+        let before = places.len();
+        let mut known = HashSet::new();
+        let elements = (ends[0] - first) as u32..(ends[1] - first) as u32;
+        places.extend(elements.filter(|&at| known.insert(encoded.row(at as usize))));
+        lengths.push(places.len() - before);
     }
     let DataType::List(item) = lists.data_type() else {
         return exec_err!("{} is not an ARRAY", lists.data_type());
     };
     let offsets = OffsetBuffer::from_lengths(lengths);
-    let values = array_of(values.freeze());
+    let values = take(&elements, &UInt32Array::from(places), None)?;
     Ok(Arc::new(ListArray::try_new(
         Arc::clone(item),
         offsets,
@@ -376,7 +400,7 @@ fn distinct(args: &ScalarFunctionArgs) -> Result<ArrayRef> {
 
 #[cfg(test)]
 mod tests {
-    use crate::sql::functions::testing::check_calls;
+    use crate::sql::functions::testing::{check_calls, check_error};
 
     #[test]
     fn arrays() {
@@ -392,6 +416,10 @@ mod tests {
             ),
             ("ARRAY_CONTAINS(ARRAY[1, 2], 2)", "true"),
             ("ARRAY_CONTAINS(ARRAY[1, 2], 3)", "false"),
+            ("ARRAY_CONTAINS(ARRAY[CAST(1 AS BIGINT), 2], 2)", "true"),
+            ("ARRAY_CONTAINS(ARRAY[1.5, 2.0], 2)", "true"),
+            ("ARRAY_CONTAINS(ARRAY[1, CAST(NULL AS INT)], NULL)", "true"),
+            ("MAP[CAST(1 AS BIGINT), 'a'][1]", "a"),
             (
                 "ARRAY_JOIN(ARRAY['a', CAST(NULL AS STRING), 'b'], '+')",
                 "a+b",
@@ -401,9 +429,42 @@ mod tests {
                 "a+?",
             ),
             ("ARRAY_DISTINCT(ARRAY[1, 2, 1])", "[1, 2]"),
+            (
+                "ARRAY_DISTINCT(ARRAY['b', CAST(NULL AS STRING), 'a', 'b', CAST(NULL AS STRING)])",
+                "[b, NULL, a]",
+            ),
+            (
+                "ARRAY_DISTINCT(ARRAY[ARRAY[1], ARRAY[2], ARRAY[1]])",
+                "[[1], [2]]",
+            ),
             ("ARRAY[7, 8][1]", "7"),
             ("ARRAY[7, 8][3]", "NULL"),
             ("ARRAY[7, 8][0]", "NULL"),
         ]);
+    }
+
+    #[test]
+    fn what_is_looked_for_fits_what_is_there() {
+        for (call, part) in [
+            (
+                "ARRAY_CONTAINS(ARRAY[1, CAST(NULL AS INT)], 3000000000)",
+                "what ARRAY_CONTAINS looks for in ARRAY<INT> must be INT, not BIGINT; CAST(.. AS INT)",
+            ),
+            (
+                "ARRAY_REMOVE(ARRAY[1, CAST(NULL AS INT)], 1.5)",
+                "must be INT, not DOUBLE",
+            ),
+            // Its type is known only when both branches are.
+            (
+                "ARRAY_CONTAINS(ARRAY[1], CASE WHEN 1 > 2 THEN 1 ELSE 3000000000 END)",
+                "must be INT, not BIGINT",
+            ),
+            (
+                "MAP[1, 'a'][3000000000]",
+                "a key of MAP<INT, STRING> must be INT, not BIGINT",
+            ),
+        ] {
+            check_error(call, part);
+        }
     }
 }

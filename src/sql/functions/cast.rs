@@ -4,6 +4,7 @@
 //! in capitals, numbers that wrap, Java's text of a double, moments cut downwards also before 1970.
 
 use super::cast_text::{read, to_text};
+use super::decimal_text::{decimal, decimal_text};
 use super::type_name;
 use arrow::array::{
     Array, ArrayRef, AsArray, ListArray, MapArray, PrimitiveArray, StructArray, new_null_array,
@@ -182,6 +183,36 @@ fn is_allowed(from: &DataType, to: &DataType) -> bool {
     }
 }
 
+/// Whether Flink casts this type to that one without being asked to.
+pub fn fits(from: &DataType, to: &DataType) -> bool {
+    use DataType::{
+        Date32, Decimal128, Float32, Float64, Int8, Int16, Int32, Int64, List, Map, Null, Struct,
+        Time32, Timestamp,
+    };
+    if from == to {
+        return true;
+    }
+    match (from, to) {
+        (Null, _) => true,
+        (Int8, Int16 | Int32 | Int64) | (Int16, Int32 | Int64) | (Int32, Int64) => true,
+        (Int8 | Int16 | Int32 | Int64 | Decimal128(_, _), Decimal128(_, _) | Float32 | Float64) => {
+            true
+        }
+        (Float32, Float64) => true,
+        (Timestamp(_, _), Timestamp(_, _) | Date32 | Time32(_)) => true,
+        (List(from), List(to)) => fits(from.data_type(), to.data_type()),
+        (Map(from, _), Map(to, _)) => fits(from.data_type(), to.data_type()),
+        (Struct(from), Struct(to)) => {
+            from.len() == to.len()
+                && from
+                    .iter()
+                    .zip(to)
+                    .all(|(from, to)| fits(from.data_type(), to.data_type()))
+        }
+        _ => false,
+    }
+}
+
 fn castable(from: &DataType, to: &DataType) -> bool {
     from == to || is_plain(from, to) || is_allowed(from, to)
 }
@@ -238,6 +269,9 @@ fn convert(values: &ArrayRef, to: &DataType, lenient: bool) -> Result<ArrayRef> 
         }
         (DataType::Timestamp(_, _) | DataType::Date32, _) => moments(values, to),
         (from, to) if to.is_signed_integer() && from.is_numeric() => whole(values, to),
+        (DataType::Float32 | DataType::Float64, DataType::Decimal128(precision, scale)) => {
+            exact(values, *precision, *scale)
+        }
         // A decimal that is too small for the number is NULL.
         _ => Ok(cast_with_options(
             values,
@@ -279,6 +313,16 @@ fn whole(values: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
         DataType::Int32 => Arc::new(long.unary::<_, Int32Type>(|x| x as i32)),
         _ => Arc::new(long),
     })
+}
+
+/// A floating point number as the decimal that is its shortest text, which Java's `BigDecimal.valueOf` takes too. A FLOAT is made
+/// a DOUBLE first, as in Flink. What is no number, or has too many digits, is NULL.
+fn exact(values: &ArrayRef, precision: u8, scale: i8) -> Result<ArrayRef> {
+    let doubles = arrow_cast(values, &DataType::Float64)?;
+    let rows = doubles.as_primitive::<Float64Type>().iter();
+    let rows = rows.map(|x| decimal(decimal_text(&x?.to_string())?, precision, scale));
+    let rows = rows.collect::<PrimitiveArray<Decimal128Type>>();
+    Ok(Arc::new(rows.with_precision_and_scale(precision, scale)?))
 }
 
 /// Ticks of a unit in a second.
@@ -366,6 +410,18 @@ mod tests {
             ("CAST(CAST(0.5 AS FLOAT) AS STRING)", "0.5"),
             ("CAST(CAST(12.345 AS DECIMAL(10, 2)) AS STRING)", "12.35"),
             ("CAST('12345.678' AS DECIMAL(5, 2))", "NULL"),
+            ("CAST('1.239' AS DECIMAL(5, 2))", "1.24"),
+            ("CAST(' -1.235 ' AS DECIMAL(5, 2))", "-1.24"),
+            ("CAST('999.995' AS DECIMAL(5, 2))", "NULL"),
+            ("TRY_CAST('NaN' AS DECIMAL(5, 2))", "NULL"),
+            ("CAST(CAST(1.005 AS DOUBLE) AS DECIMAL(5, 2))", "1.01"),
+            ("CAST(CAST(-0.125 AS FLOAT) AS DECIMAL(5, 2))", "-0.13"),
+            ("CAST(CAST(1e300 AS DOUBLE) AS DECIMAL(38, 0))", "NULL"),
+            ("CAST(CAST('Infinity' AS DOUBLE) AS DECIMAL(5, 2))", "NULL"),
+            ("CAST('-Infinity' AS DOUBLE)", "-Infinity"),
+            ("CAST(' 1.5e3 ' AS FLOAT)", "1500.0"),
+            ("TRY_CAST('inf' AS DOUBLE)", "NULL"),
+            ("TRY_CAST('nan' AS FLOAT)", "NULL"),
             ("CAST(' 42 ' AS INT)", "42"),
             ("CAST('42.9' AS INT)", "42"),
             ("CAST('yes' AS BOOLEAN)", "true"),
@@ -420,6 +476,17 @@ mod tests {
             "CAST('x' AS INT)",
             "'x' cannot be CAST AS INT; TRY_CAST gives NULL",
         );
+        for (text, to) in [
+            ("inf", "DOUBLE"),
+            ("nan", "DOUBLE"),
+            ("infinity", "FLOAT"),
+            ("NaN", "DECIMAL(5, 2)"),
+        ] {
+            check_error(
+                &format!("CAST('{text}' AS {to})"),
+                &format!("'{text}' cannot be CAST AS {to}; TRY_CAST gives NULL"),
+            );
+        }
         check_error(
             "CAST(TIMESTAMP '2024-01-02 03:04:05' AS BIGINT)",
             "UNIX_TIMESTAMP",

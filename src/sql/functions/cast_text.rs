@@ -1,6 +1,7 @@
 //! Values as text, and text as values, as CAST shows and reads them.
 
 use super::cast::ticks;
+use super::decimal_text::{decimal, decimal_text, floating};
 use super::time_text::{
     read_date, read_time, read_timestamp, write_date, write_time, write_timestamp,
 };
@@ -51,7 +52,6 @@ pub(super) fn read(values: &ArrayRef, to: &DataType, lenient: bool) -> Result<Ar
         }
         Ok(rows.into_iter().collect())
     }
-    let trimmed = |text: &str| text.trim().to_owned();
     Ok(match to {
         DataType::Binary => arrow_cast(values, to)?,
         DataType::Boolean => {
@@ -77,30 +77,20 @@ pub(super) fn read(values: &ArrayRef, to: &DataType, lenient: bool) -> Result<Ar
         DataType::Int64 => Arc::new(parse::<Int64Type>(values, lenient, to, |s| {
             read_whole(s)?.try_into().ok()
         })?),
-        DataType::Float32 => Arc::new(parse::<Float32Type>(values, lenient, to, |s| {
-            trimmed(s).parse().ok()
-        })?),
-        DataType::Float64 => Arc::new(parse::<Float64Type>(values, lenient, to, |s| {
-            trimmed(s).parse().ok()
-        })?),
+        DataType::Float32 => Arc::new(parse::<Float32Type>(values, lenient, to, floating)?),
+        DataType::Float64 => Arc::new(parse::<Float64Type>(values, lenient, to, floating)?),
         DataType::Decimal128(precision, scale) => {
             let (precision, scale) = (*precision, *scale);
-            // What is a number but has too many digits is NULL; what is no number is an error.
-            let number = parse::<Float64Type>(values, lenient, to, |s| trimmed(s).parse().ok())?;
-            let exact: PrimitiveArray<Decimal128Type> = values
-                .as_string::<i32>()
-                .iter()
-                .enumerate()
-                .map(|(row, text)| {
-                    let text = text.filter(|_| number.is_valid(row))?;
-                    arrow::compute::kernels::cast_utils::parse_decimal::<Decimal128Type>(
-                        text.trim(),
-                        precision,
-                        scale,
-                    )
-                    .ok()
-                })
-                .collect();
+            let mut rows = Vec::with_capacity(values.len());
+            for text in values.as_string::<i32>() {
+                let number = text.and_then(decimal_text);
+                if let (Some(text), None, false) = (text, number, lenient) {
+                    return unreadable(text, to);
+                }
+                // What is a number but has too many digits is NULL; what is no number is an error.
+                rows.push(number.and_then(|number| decimal(number, precision, scale)));
+            }
+            let exact: PrimitiveArray<Decimal128Type> = rows.into_iter().collect();
             Arc::new(exact.with_precision_and_scale(precision, scale)?)
         }
         DataType::Date32 => Arc::new(parse::<Date32Type>(values, lenient, to, read_date)?),

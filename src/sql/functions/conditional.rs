@@ -1,7 +1,7 @@
 //! Functions that choose among values. (IF, IFNULL, NULLIF and CASE are planned as CASE and COALESCE.)
 
 use super::Takes::Any;
-use super::{Function, Gives, column};
+use super::{Function, Gives, column, uniform};
 use arrow::array::{Array, ArrayRef, BooleanArray};
 use arrow::compute::kernels::cmp;
 use arrow::compute::kernels::zip::zip;
@@ -28,15 +28,15 @@ pub(super) fn functions() -> Vec<Function> {
             Ok(result)
         })
         .variadic()
-        .uniform(),
+        .agree(uniform),
         Function::new("greatest", &[Any], Gives::Same(0), |args| {
             extreme(args, true)
         })
         .variadic()
-        .uniform(),
+        .agree(uniform),
         Function::new("least", &[Any], Gives::Same(0), |args| extreme(args, false))
             .variadic()
-            .uniform(),
+            .agree(uniform),
     ]
 }
 

@@ -1,7 +1,7 @@
 //! Java's regular expressions as this program's.
 //!
 //! The two languages agree on most; where they do not, the pattern is rewritten: `\w`, `\d`, `\s` and `\b` know only
-//! ASCII in Java. What has no counterpart (looking around, referring back, possessive repetition) is an error
+//! ASCII in Java, and the dot takes no end of a line of any kind. What has no counterpart (looking around, referring back, possessive repetition) is an error
 //! here, because a pattern that silently means something else would be worse.
 
 use regex::{Regex, RegexBuilder};
@@ -32,7 +32,7 @@ pub(super) fn compiled(pattern: &str) -> Option<Regex> {
 
 /// Compiles a pattern, or says why it cannot be.
 pub(super) fn compile(pattern: &str) -> Result<Regex, String> {
-    let translated = translate(pattern);
+    let translated = translate(pattern)?;
     RegexBuilder::new(&translated)
         .build()
         .map_err(|error| match error {
@@ -44,14 +44,43 @@ pub(super) fn compile(pattern: &str) -> Result<Regex, String> {
         })
 }
 
-fn translate(pattern: &str) -> String {
+/// What stands before a character, for what a repetition there means.
+#[derive(Clone, Copy)]
+enum Before {
+    Repetition,
+    /// A repetition and its question mark.
+    Lazy,
+    Other,
+}
+
+type Chars<'p> = std::iter::Peekable<std::str::Chars<'p>>;
+
+fn translate(pattern: &str) -> Result<String, String> {
     let mut result = String::with_capacity(pattern.len() + 16);
+    let mut chars: Chars = pattern.chars().peekable();
+    let mut before = Before::Other;
+    // How many square brackets are open; and for each round one whether the dot takes line ends in it.
     let mut depth = 0_u32;
-    let mut chars = pattern.chars().peekable();
+    let mut dotall = vec![false];
     while let Some(c) = chars.next() {
+        let repeats = depth == 0 && matches!(c, '*' | '+' | '?' | '{');
+        before = match (repeats, before) {
+            (true, Before::Other) => Before::Repetition,
+            (true, Before::Repetition) if c == '?' => Before::Lazy,
+            (true, Before::Repetition) if c == '+' => {
+                return Err("a + behind a repetition makes it possessive".into());
+            }
+            (true, _) => return Err(format!("{c} stands behind a repetition")),
+            (false, _) => Before::Other,
+        };
         match c {
             '\\' => match chars.next() {
-                Some(escaped) => class(escaped, depth > 0, &mut result),
+                Some(escaped) => {
+                    class(escaped, depth > 0, &mut result);
+                    if "pPxuN".contains(escaped) && chars.peek() == Some(&'{') {
+                        copy_braces(&mut chars, &mut result);
+                    }
+                }
                 None => result.push('\\'),
             },
             '[' => {
@@ -62,10 +91,59 @@ fn translate(pattern: &str) -> String {
                 depth = depth.saturating_sub(1);
                 result.push(']');
             }
+            _ if depth > 0 => result.push(c),
+            '{' => {
+                result.push('{');
+                copy_braces(&mut chars, &mut result);
+            }
+            '(' => open_group(&mut chars, &mut dotall, &mut result),
+            ')' => {
+                result.push(')');
+                if dotall.len() > 1 {
+                    dotall.pop();
+                }
+            }
+            '.' if dotall.last() != Some(&true) => result.push_str(NO_LINE_END),
             _ => result.push(c),
         }
     }
-    result
+    Ok(result)
+}
+
+/// What Java's dot takes.
+const NO_LINE_END: &str = r"[^\n\r\x{85}\x{2028}\x{2029}]";
+
+/// Copies what stands up to the closing brace, so that nothing in it is read as something else.
+fn copy_braces(chars: &mut Chars, result: &mut String) {
+    for c in chars.by_ref() {
+        result.push(c);
+        if c == '}' {
+            return;
+        }
+    }
+}
+
+/// A group, or flags that hold up to the end of the group around them; one of the flags says what the dot takes.
+fn open_group(chars: &mut Chars, dotall: &mut Vec<bool>, result: &mut String) {
+    let mut of_group = dotall.last() == Some(&true);
+    result.push('(');
+    if chars.next_if_eq(&'?').is_some() {
+        result.push('?');
+        let mut sets = true;
+        while let Some(flag) = chars.next_if(|c| c.is_ascii_alphabetic() || *c == '-') {
+            result.push(flag);
+            match flag {
+                '-' => sets = false,
+                's' => of_group = sets,
+                _ => {}
+            }
+        }
+        if chars.next_if_eq(&')').is_some() {
+            result.push(')');
+            dotall.pop();
+        }
+    }
+    dotall.push(of_group);
 }
 
 /// One escape, outside or inside square brackets.
@@ -119,6 +197,13 @@ mod tests {
             (r"\bflu\b", "the flu.", Some("flu")),
             (r"\d{2}", "٤٤ 17", Some("17")),
             (r"a\.b", "a.b", Some("a.b")),
+            (r"\p{L}+", "1ü2", Some("ü")),
+            // Repetitions of something that only looks like one, or has one in it.
+            (r"[+*]+", "a+*", Some("+*")),
+            (r"a\++b", "a++b", Some("a++b")),
+            (r"(?:a+b?)+", "aabax", Some("aaba")),
+            (r"a+?b", "aab", Some("aab")),
+            (r"a{2}?", "aaa", Some("aa")),
         ] {
             let regex = compile(pattern).unwrap();
             assert_eq!(
@@ -133,6 +218,34 @@ mod tests {
     fn what_has_no_counterpart_is_an_error() {
         for pattern in [r"(?=x)", r"(a)\1", "(", "a++b(?!c)"] {
             assert!(compile(pattern).is_err(), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn a_repetition_behind_a_repetition_is_an_error() {
+        for pattern in ["a++a", "a*+", "a?+", "a{2}+", "(ab)++", "[ab]++", "a+?+"] {
+            assert!(compile(pattern).is_err(), "{pattern}");
+        }
+        for pattern in ["a**", "a+*", "a{2}{3}", "a+??"] {
+            assert!(compile(pattern).is_err(), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn the_dot_takes_no_line_end() {
+        for (pattern, text, expected) in [
+            (".*", "aaa\r\n", "aaa"),
+            (".+", "\u{2028}ab\u{85}", "ab"),
+            ("[.]+", "..a", ".."),
+            ("(?s).*", "a\r\nb", "a\r\nb"),
+            ("(?s)(?-s).*", "a\rb", "a"),
+            ("(?s:a.).*", "a\rb\rc", "a\rb"),
+            ("(?:(?s)a.).*", "a\rb\rc", "a\rb"),
+            ("(?i)A.*", "ab\r", "ab"),
+        ] {
+            let regex = compile(pattern).unwrap();
+            let found = regex.find(text).map(|found| found.as_str());
+            assert_eq!(found, Some(expected), "{pattern}");
         }
     }
 }

@@ -160,14 +160,17 @@ fn str_to_map(args: &ScalarFunctionArgs) -> Result<ArrayRef> {
             continue;
         };
         let mut found: Vec<(&str, Option<&str>)> = Vec::new();
+        let mut places: HashMap<&str, usize> = HashMap::new();
         for pair in text.split(between).filter(|_| !text.is_empty()) {
             let (key, value) = match pair.split_once(mark) {
                 Some((key, value)) => (key, Some(value)),
                 None => (pair, None),
             };
-            match found.iter_mut().find(|(known, _)| *known == key) {
-                Some(known) => known.1 = value,
-                None => found.push((key, value)),
+            let place = *places.entry(key).or_insert(found.len());
+            if place == found.len() {
+                found.push((key, value));
+            } else {
+                found[place].1 = value;
             }
         }
         for (key, value) in found {
@@ -197,6 +200,7 @@ mod tests {
             ("STR_TO_MAP('a=1,b=2')", "{a=1, b=2}"),
             ("STR_TO_MAP('a:1;b:2', ';', ':')", "{a=1, b=2}"),
             ("STR_TO_MAP('a')", "{a=NULL}"),
+            ("STR_TO_MAP('a=1,b=2,a=3,c,b')", "{a=3, b=NULL, c=NULL}"),
             ("STR_TO_MAP('a=1=2,b', ',', '=')", "{a=1=2, b=NULL}"),
             ("STR_TO_MAP('')", "{}"),
         ]);

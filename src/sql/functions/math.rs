@@ -1,14 +1,15 @@
 //! Numbers.
 
 use super::Takes::{Double, Int, Number};
-use super::{Function, Gives, column, numbers};
+use super::decimal::decimals;
+use super::{Function, Gives, column, numbers, type_name};
 use arrow::array::{Array, ArrayRef, ArrowNativeTypeOp, AsArray, PrimitiveArray};
 use arrow::compute::kernels::{arity, numeric};
 use arrow::datatypes::{
     ArrowPrimitiveType, DataType, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type,
     Int32Type, Int64Type,
 };
-use datafusion::common::{Result, exec_err};
+use datafusion::common::{Result, exec_err, plan_err};
 use datafusion::logical_expr::ScalarFunctionArgs;
 use std::sync::Arc;
 
@@ -65,23 +66,45 @@ pub(super) fn functions() -> Vec<Function> {
         }),
         Function::new("round", &[Number, Int], Gives::Same(0), round).optional(1),
         Function::new("truncate", &[Number, Int], Gives::Same(0), truncate).optional(1),
-        Function::new("mod", &[Number, Number], Gives::Same(1), |args| {
-            let (left, right) = (column(args, 0)?, column(args, 1)?);
-            // The rest is smaller than the divisor, so it fits its type; the dividend may not.
-            let wide = |values: ArrayRef| {
-                let whole = left.data_type().is_integer() && right.data_type().is_integer();
-                let wide = if whole {
-                    &DataType::Int64
-                } else {
-                    right.data_type()
-                };
-                arrow::compute::cast(&values, wide)
-            };
-            let rest = numeric::rem(&wide(Arc::clone(&left))?, &wide(Arc::clone(&right))?)?;
-            Ok(arrow::compute::cast(&rest, right.data_type())?)
-        }),
+        Function::new("mod", &[Number, Number], Gives::Of(rest_type), rest).agree(exact),
     ]);
     functions
+}
+
+/// MOD takes whole numbers and DECIMALs, and both are DECIMALs where one is.
+fn exact(name: &str, types: &[DataType]) -> Result<Vec<DataType>> {
+    if let Some(given) = types.iter().find(|given| given.is_floating()) {
+        return plan_err!(
+            "{name} takes whole numbers and DECIMALs, not {}; CAST(.. AS DECIMAL(p, s))",
+            type_name(given)
+        );
+    }
+    match decimals(&types[0], &types[1]) {
+        Some(decimals) => Ok(decimals.to_vec()),
+        None => Ok(types.to_vec()),
+    }
+}
+
+/// The rest is smaller than the divisor, so it fits its type, with the digits behind the point that the dividend may have more.
+fn rest_type(types: &[DataType]) -> Result<DataType> {
+    let (&DataType::Decimal128(p1, s1), &DataType::Decimal128(p2, s2)) = (&types[0], &types[1])
+    else {
+        return Ok(types[1].clone());
+    };
+    let scale = s1.max(s2);
+    let whole = (p1 as i8 - s1).min(p2 as i8 - s2);
+    Ok(DataType::Decimal128((whole + scale) as u8, scale))
+}
+
+fn rest(args: &ScalarFunctionArgs) -> Result<ArrayRef> {
+    let (mut left, mut right) = (column(args, 0)?, column(args, 1)?);
+    if right.data_type().is_integer() {
+        // The dividend may be too large for the type of the divisor, which is that of the rest.
+        left = arrow::compute::cast(&left, &DataType::Int64)?;
+        right = arrow::compute::cast(&right, &DataType::Int64)?;
+    }
+    let rest = numeric::rem(&left, &right)?;
+    Ok(arrow::compute::cast(&rest, args.return_type())?)
 }
 
 type OneDouble = (&'static str, fn(f64) -> f64);
@@ -304,7 +327,7 @@ fn round_double(x: f64, digits: i32, half_up: bool) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sql::functions::testing::check_calls;
+    use crate::sql::functions::testing::{check_calls, check_error};
 
     #[test]
     fn numbers() {
@@ -324,6 +347,17 @@ mod tests {
             ("TRUNCATE(2.349, 2)", "2.34"),
             ("MOD(-7, 3)", "-1"),
             ("MOD(3000000007, 10)", "7"),
+            ("MOD(CAST(NULL AS INT), 10)", "NULL"),
+            (
+                "MOD(CAST(10.5 AS DECIMAL(10, 2)), CAST(3 AS DECIMAL(5, 0)))",
+                "1.50",
+            ),
+            (
+                "MOD(CAST(123456 AS DECIMAL(10, 2)), CAST(7 AS DECIMAL(3, 0)))",
+                "4.00",
+            ),
+            ("MOD(CAST(-10.5 AS DECIMAL(10, 2)), 3)", "-1.50"),
+            ("MOD(7, CAST(2.5 AS DECIMAL(3, 1)))", "2.0"),
             ("POWER(2, 10)", "1024.0"),
             ("SQRT(-1)", "NaN"),
             ("SQRT(16)", "4.0"),
@@ -335,6 +369,14 @@ mod tests {
             ("COS(CAST(NULL AS DOUBLE))", "NULL"),
             ("1.0 / 0", "Infinity"),
         ]);
+    }
+
+    #[test]
+    fn a_rest_is_of_exact_numbers() {
+        check_error(
+            "MOD(CAST(7.5 AS DOUBLE), 2)",
+            "MOD takes whole numbers and DECIMALs, not DOUBLE",
+        );
     }
 
     #[test]

@@ -11,6 +11,8 @@ mod cast;
 mod cast_text;
 mod choices;
 mod conditional;
+mod decimal;
+mod decimal_text;
 mod digest;
 mod fields;
 mod java_double;
@@ -28,11 +30,13 @@ mod time_units;
 mod windows;
 
 pub use aggregates::{Average, ONLY_OVER, Sum, aggregates};
-pub use arrays::{element_at, make_array};
-pub use cast::{Cast, cast, physical as physical_cast, refusal as cast_refusal};
+pub use arrays::{element_at, looked_for, make_array};
+pub use cast::{Cast, cast, fits, physical as physical_cast, refusal as cast_refusal};
 pub use cast_text::to_text;
 pub use choices::{Choices, choices};
 pub use conditional::not_null;
+pub use decimal::{divide, is_division, physical_divide};
+pub(crate) use decimal_text::{decimal, decimal_text};
 pub use fields::{field, is_field};
 pub use maps::multiset;
 pub(crate) use pattern::Pattern;
@@ -158,6 +162,9 @@ pub(crate) enum Gives {
     Of(fn(&[DataType]) -> Result<DataType>),
 }
 
+/// The types that arguments of these types are cast to, so that they fit each other; the text is the function's name.
+type Agree = fn(&str, &[DataType]) -> Result<Vec<DataType>>;
+
 type Call = Box<dyn Fn(&ScalarFunctionArgs) -> Result<ArrayRef> + Send + Sync>;
 
 /// One function: a row of the table.
@@ -169,8 +176,8 @@ pub(crate) struct Function {
     optional: usize,
     /// Whether the last argument can be repeated.
     variadic: bool,
-    /// All arguments of kind `Any` are cast to the type that they have in common.
-    uniform: bool,
+    /// What the types of the arguments must have to do with each other.
+    agree: Option<Agree>,
     gives: Gives,
     call: Call,
     signature: Signature,
@@ -189,7 +196,7 @@ impl Function {
             takes: takes.to_vec(),
             optional: 0,
             variadic: false,
-            uniform: false,
+            agree: None,
             gives,
             call: Box::new(call),
             signature: if takes.is_empty() {
@@ -215,8 +222,8 @@ impl Function {
         self
     }
 
-    pub(crate) fn uniform(mut self) -> Self {
-        self.uniform = true;
+    pub(crate) fn agree(mut self, agree: Agree) -> Self {
+        self.agree = Some(agree);
         self
     }
 }
@@ -283,11 +290,10 @@ impl ScalarUDFImpl for Function {
                 }
             }
         }
-        if self.uniform {
-            let common = common_type(&name, &types)?;
-            types = vec![common; types.len()];
+        match self.agree {
+            Some(agree) => agree(&name, &types),
+            None => Ok(types),
         }
-        Ok(types)
     }
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
@@ -348,6 +354,11 @@ fn coerced(takes: Takes, given: &DataType) -> Option<DataType> {
         (Takes::Array, DataType::List(_)) => Some(given.clone()),
         _ => None,
     }
+}
+
+/// All arguments get the type that they have in common.
+fn uniform(name: &str, types: &[DataType]) -> Result<Vec<DataType>> {
+    Ok(vec![common_type(name, types)?; types.len()])
 }
 
 /// The type that values of all these types can have without loss.

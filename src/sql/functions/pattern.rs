@@ -1,6 +1,6 @@
 //! Java's date patterns (`yyyy-MM-dd HH:mm`), compiled once and used for a whole column.
 
-use chrono::{DateTime, Datelike, NaiveDate, Timelike};
+use chrono::{DateTime, Datelike, NaiveDate, TimeDelta, Timelike};
 use std::fmt::Write;
 
 /// A compiled pattern.
@@ -97,9 +97,18 @@ impl Pattern {
         micros.div_euclid(self.span)
     }
 
-    /// Appends the text of a moment, in microseconds since 1970, in UTC.
-    pub(crate) fn format(&self, micros: i64, out: &mut String) {
-        let Some(at) = DateTime::from_timestamp_micros(micros) else {
+    /// Whether moments of one microsecond can have different texts.
+    pub(super) fn shows_nanos(&self) -> bool {
+        let is_fine = |piece: &Piece| matches!(piece, Piece::Field(Field::Fraction, 7..));
+        self.pieces.iter().any(is_fine)
+    }
+
+    /// Appends the text of a moment in UTC: microseconds since 1970, and the nanoseconds behind them.
+    pub(crate) fn format(&self, micros: i64, nanos: u32, out: &mut String) {
+        let behind = TimeDelta::nanoseconds(i64::from(nanos));
+        let Some(at) = DateTime::from_timestamp_micros(micros)
+            .and_then(|micros| micros.checked_add_signed(behind))
+        else {
             return;
         };
         for piece in &self.pieces {
@@ -381,11 +390,13 @@ mod tests {
             ("D", "65"),
             ("Q", "1"),
             ("SSSSSS", "012345"),
+            ("SSSSSSSSS", "012345678"),
             ("h 'o''clock'", "2 o'clock"),
             ("''yyyy''", "'2024'"),
         ] {
             let mut text = String::new();
-            Pattern::compile(pattern).unwrap().format(AT, &mut text);
+            let compiled = Pattern::compile(pattern).unwrap();
+            compiled.format(AT, 678, &mut text);
             assert_eq!(text, expected, "{pattern}");
         }
     }

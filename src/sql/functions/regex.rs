@@ -115,7 +115,7 @@ pub(super) fn functions() -> Vec<Function> {
 
 #[cfg(test)]
 mod tests {
-    use crate::sql::functions::testing::check_calls;
+    use crate::sql::functions::testing::{check_calls, check_error};
 
     #[test]
     fn regular_expressions() {
@@ -144,7 +144,10 @@ mod tests {
             ("REGEXP('', '')", "false"),
             ("REGEXP('', 'x*')", "true"),
             (r"REGEXP('abc', '^a.c$')", "true"),
+            ("REGEXP_EXTRACT('aaa' || CHR(13), '(.*)')", "aaa"),
+            ("REGEXP_EXTRACT('aaa', CONCAT('a+', '+a'))", "NULL"),
         ]);
+        check_error("REGEXP_EXTRACT('aaa', 'a++a')", "possessive");
     }
 
     /// As real Flink 2.2 answered.

@@ -6,7 +6,7 @@ use super::time_text::{read_plain, read_timestamp};
 use super::{Function, Gives, Values, column, numbers, text_rows, texts, type_name};
 use arrow::array::{
     Array, ArrayRef, AsArray, Date32Array, Int32Array, Int64Array, StringArray, StringBuilder,
-    TimestampMillisecondArray,
+    TimestampMillisecondArray, TimestampNanosecondArray,
 };
 use arrow::datatypes::{
     DataType, Date32Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType,
@@ -165,7 +165,9 @@ impl Patterns {
 }
 
 fn date_format(args: &ScalarFunctionArgs) -> Result<ArrayRef> {
-    format_column(args, &micros(args, 0)?, &Patterns::new(args, 1)?)
+    let given = column(args, 0)?;
+    let nanos = given.as_primitive_opt::<TimestampNanosecondType>();
+    format_column(args, &micros(args, 0)?, nanos, &Patterns::new(args, 1)?)
 }
 
 fn from_unixtime(args: &ScalarFunctionArgs) -> Result<ArrayRef> {
@@ -173,17 +175,20 @@ fn from_unixtime(args: &ScalarFunctionArgs) -> Result<ArrayRef> {
     let micros = seconds
         .as_primitive::<Int64Type>()
         .unary(|s| s.saturating_mul(1_000_000));
-    format_column(args, &micros, &Patterns::new(args, 1)?)
+    format_column(args, &micros, None, &Patterns::new(args, 1)?)
 }
 
 /// Rows of a stream are near each other in time, so with a pattern of days or hours nearly every row has a text that
-/// was made before: it is kept, and found by the span of time that it stands for.
+/// was made before: it is kept, and found by the span of time that it stands for. `nanos` are the moments themselves, where they have more
+/// digits than microseconds.
 fn format_column(
     args: &ScalarFunctionArgs,
     moments: &Int64Array,
+    nanos: Option<&TimestampNanosecondArray>,
     patterns: &Patterns,
 ) -> Result<ArrayRef> {
     const KEPT: usize = 64;
+    let behind = |row| nanos.map_or(0, |nanos| nanos.value(row).rem_euclid(1000) as u32);
     let Some(pattern) = &patterns.constant else {
         let mut rows = Vec::with_capacity(args.number_rows);
         for row in 0..args.number_rows {
@@ -191,13 +196,14 @@ fn format_column(
                 .zip(patterns.of_row(row)?)
                 .map(|(micros, pattern)| {
                     let mut text = String::new();
-                    pattern.format(micros, &mut text);
+                    pattern.format(micros, behind(row), &mut text);
                     text
                 });
             rows.push(text);
         }
         return text_rows(args, |row| rows[row].take());
     };
+    let shows_nanos = nanos.is_some() && pattern.shows_nanos();
     let mut kept: Vec<(i64, String)> = vec![(i64::MIN, String::new()); KEPT];
     let mut result = StringBuilder::with_capacity(args.number_rows, args.number_rows * 10);
     for row in 0..args.number_rows {
@@ -207,10 +213,10 @@ fn format_column(
         };
         let span = pattern.span_of(micros);
         let (of, text) = &mut kept[span.rem_euclid(KEPT as i64) as usize];
-        if *of != span {
+        if *of != span || shows_nanos {
             *of = span;
             text.clear();
-            pattern.format(micros, text);
+            pattern.format(micros, behind(row), text);
         }
         result.append_value(text);
     }
@@ -368,7 +374,16 @@ fn timestampadd(args: &ScalarFunctionArgs) -> Result<ArrayRef> {
             Arc::new(micros.unary::<_, TimestampMillisecondType>(|m| m.div_euclid(1000)))
         }
         DataType::Timestamp(TimeUnit::Nanosecond, _) => {
-            Arc::new(micros.unary::<_, TimestampNanosecondType>(|m| m.saturating_mul(1000)))
+            let given = column(args, 2)?;
+            let rows = micros
+                .iter()
+                .zip(given.as_primitive::<TimestampNanosecondType>().iter());
+            // Whole units leave what is behind the microseconds as it is.
+            let rows = rows.map(|(micros, given)| {
+                let behind = given?.rem_euclid(1000);
+                micros?.checked_mul(1000)?.checked_add(behind)
+            });
+            Arc::new(rows.collect::<TimestampNanosecondArray>())
         }
         _ => Arc::new(micros.unary::<_, TimestampMicrosecondType>(|m| m)),
     };
@@ -527,6 +542,22 @@ mod tests {
                 "2024-03-04 23:07:09.123",
             ),
             ("TIMESTAMPADD(MONTH, 1, DATE '2024-01-31')", "2024-02-29"),
+            (
+                "TIMESTAMPADD(SECOND, 1, TIMESTAMP '2024-03-05 14:07:09.123456789')",
+                "2024-03-05 14:07:10.123456789",
+            ),
+            (
+                "TIMESTAMPADD(MONTH, -1, TIMESTAMP '1969-12-31 23:59:59.999999999')",
+                "1969-11-30 23:59:59.999999999",
+            ),
+            (
+                "DATE_FORMAT(TIMESTAMP '2024-03-05 14:07:09.123456789', 'ss.SSSSSSSSS')",
+                "09.123456789",
+            ),
+            (
+                "DATE_FORMAT(TIMESTAMP '1969-12-31 23:59:59.123456789', 'ss.SSSSSSS')",
+                "59.1234567",
+            ),
             (
                 "TIMESTAMP '2024-03-05 00:00:00' + INTERVAL '90' SECOND",
                 "2024-03-05 00:01:30.000",

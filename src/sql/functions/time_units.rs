@@ -4,7 +4,7 @@ use super::Takes::{Text, Time};
 use super::{Function, Gives, column, texts};
 use arrow::array::{ArrayRef, AsArray, Int64Array};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Int64Type, TimeUnit};
+use arrow::datatypes::{DataType, Int64Type, TimeUnit, TimestampNanosecondType};
 use chrono::{DateTime, Datelike, Months, NaiveDate, TimeDelta};
 use datafusion::common::Result;
 use datafusion::logical_expr::ScalarFunctionArgs;
@@ -25,7 +25,15 @@ fn rounded(args: &ScalarFunctionArgs, up: bool) -> Result<ArrayRef> {
     let values = column(args, 1)?;
     let units = texts(args, 0)?;
     let micros = DataType::Timestamp(TimeUnit::Microsecond, None);
-    let plain = match values.data_type() {
+    let plain: ArrayRef = match values.data_type() {
+        // Rounded in the same direction already here, a nanosecond before or behind a unit counts.
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => Arc::new(
+            values
+                .as_primitive::<TimestampNanosecondType>()
+                .unary::<_, Int64Type>(|at| {
+                    at.div_euclid(1000) + i64::from(up && at.rem_euclid(1000) > 0)
+                }),
+        ),
         DataType::Timestamp(_, _) => cast(&cast(&values, &zoneless(values.data_type()))?, &micros)?,
         _ => cast(&values, &micros)?,
     };
@@ -140,6 +148,14 @@ mod tests {
             (
                 "CEIL(TO_TIMESTAMP('2024-05-01 00:00:00') TO MONTH)",
                 "2024-05-01 00:00:00.000",
+            ),
+            (
+                "CEIL(TIMESTAMP '2024-05-15 08:59:10.000000001' TO SECOND)",
+                "2024-05-15 08:59:11.000000000",
+            ),
+            (
+                "FLOOR(TIMESTAMP '1969-12-31 23:59:59.999999999' TO SECOND)",
+                "1969-12-31 23:59:59.000000000",
             ),
             ("FLOOR(DATE '2024-05-15' TO WEEK)", "2024-05-12"),
             ("CEIL(DATE '2024-05-15' TO MONTH)", "2024-06-01"),

@@ -173,7 +173,9 @@ impl Reader<'_> {
     fn unit(&mut self) -> Option<u32> {
         let digits = self.text.get(self.at..self.at + 4)?;
         self.at += 4;
-        u32::from_str_radix(digits, 16).ok()
+        // The standard library would take a sign too.
+        let all = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        u32::from_str_radix(digits, 16).ok().filter(|_| all)
     }
 
     fn digits(&mut self) -> usize {
@@ -345,6 +347,7 @@ mod tests {
             "\"a",
             "\"\n\"",
             "\"\\x\"",
+            "\"\\u+12F\"",
             "[1",
             "{\"a\":1,}",
             "--1",
