@@ -151,6 +151,10 @@ class Gate:
             def log_message(self, *_):
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Server(ThreadingHTTPServer):
+            def handle_error(self, *_):
+                pass  # a client that was killed hears no answer
+
+        self.server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}{urlsplit(target).path}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
