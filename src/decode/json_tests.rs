@@ -397,7 +397,7 @@ fn options_are_checked() {
         error.to_string()
     };
     assert!(refused(&[]).contains("'format' is missing"));
-    assert!(refused(&[("format", "avro")]).contains("json, csv and raw"));
+    assert!(refused(&[("format", "avro")]).contains("json, csv, raw and avro-confluent"));
     assert!(
         refused(&[("format", "json"), ("json.ignore-errors", "true")])
             .contains("ignore-parse-errors")

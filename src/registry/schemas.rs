@@ -84,7 +84,7 @@ impl Schemas {
         if let Some(error) = &known.failed {
             return Err(error.again());
         }
-        known.forget(self.around.clock.now_ms());
+        let now_ms = self.around.clock.now_ms();
         for id in ids {
             if into.contains_key(id) {
                 continue;
@@ -93,18 +93,22 @@ impl Schemas {
                 Some(Answer::Schema(schema)) => {
                     into.insert(*id, schema.clone());
                 }
-                Some(Answer::Absent { .. }) => {
+                Some(Answer::Awaited) => {}
+                Some(Answer::Absent { since_ms }) if now_ms - *since_ms < ABSENT_FOR_MS => {
                     let why = "the schema registry does not have it".to_string();
                     into.insert(*id, Err(why));
                 }
-                Some(Answer::Awaited) => {}
-                None => {
+                Some(Answer::Absent { .. }) | None => {
                     known.answers.insert(*id, Answer::Awaited);
                     self.ask(*id);
                 }
             }
         }
-        Ok(into.len() == ids.len())
+        let complete = into.len() == ids.len();
+        if complete {
+            known.forget_garbage();
+        }
+        Ok(complete)
     }
 
     fn ask(&self, id: u32) {
@@ -139,20 +143,19 @@ impl Schemas {
 }
 
 impl Known {
-    /// Forgets that there was no schema, after a while or where there is too much of it.
-    fn forget(&mut self, now_ms: i64) {
+    /// Forgets that there was no schema, where there is too much of that.
+    fn forget_garbage(&mut self) {
         let absent = |answer: &Answer| matches!(answer, Answer::Absent { .. });
-        let crowded = self.answers.len() > ABSENT_AT_MOST
+        if self.answers.len() > ABSENT_AT_MOST
             && self
                 .answers
                 .values()
                 .filter(|answer| absent(answer))
                 .count()
-                > ABSENT_AT_MOST;
-        self.answers.retain(|_, answer| match answer {
-            Answer::Absent { since_ms } => !crowded && now_ms - *since_ms < ABSENT_FOR_MS,
-            _ => true,
-        });
+                > ABSENT_AT_MOST
+        {
+            self.answers.retain(|_, answer| !absent(answer));
+        }
     }
 }
 

@@ -130,13 +130,15 @@ class Gate:
                     return self.say(401, json.dumps({"error_code": 40101, "message": "Unauthorized"}).encode())
                 gate.passed += 1
                 base = urlsplit(target)
-                request = urllib.request.Request(f"{base.scheme}://{base.netloc}{self.path}", body or None,
-                                                 {"Content-Type": self.headers.get("content-type", "")}, method=self.command)
+                kept = {name: self.headers[name] for name in ("content-type",) if name in self.headers}
+                request = urllib.request.Request(f"{base.scheme}://{base.netloc}{self.path}", body or None, kept, method=self.command)
                 try:
                     with urllib.request.urlopen(request, timeout=20) as found:
                         self.say(found.status, found.read())
                 except urllib.error.HTTPError as error:
                     self.say(error.code, error.read())
+                except (urllib.error.URLError, ConnectionError):
+                    self.close_connection = True  # as if nobody were behind it
 
             do_GET = do_POST = answer
 
@@ -149,6 +151,10 @@ class Gate:
             def log_message(self, *_):
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Server(ThreadingHTTPServer):
+            def handle_error(self, *_):
+                pass  # a client that was killed hears no answer
+
+        self.server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}{urlsplit(target).path}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()

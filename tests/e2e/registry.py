@@ -26,7 +26,7 @@ CREATE TABLE kept (id BIGINT, note STRING, amount DOUBLE, tags ARRAY<STRING>, p 
   'sink.rolling-policy.rollover-interval' = '1 s', 'sink.rolling-policy.check-interval' = '500 ms');
 INSERT INTO kept SELECT id, note, amount, tags, p FROM orders;
 """
-WRITE = "SET 'pipeline.name' = 'avro-write';" + HEAD + """
+WRITE = """
 CREATE TABLE written (id BIGINT NOT NULL, note STRING, amount DECIMAL(10, 2), tags ARRAY<STRING>{column}) WITH (
   'connector' = 'kafka', 'topic' = 'avro-output', 'properties.bootstrap.servers' = '${{KAFKA_BOOTSTRAP_SERVERS}}',
   'key.format' = 'avro-confluent', 'key.fields' = 'id', 'key.avro-confluent.url' = '${{REGISTRY}}',
@@ -40,6 +40,10 @@ CREATE TABLE latest (p INT, n BIGINT, PRIMARY KEY (p) NOT ENFORCED) WITH (
 INSERT INTO written SELECT id, note, CAST(amount AS DECIMAL(10, 2)), tags{value} FROM orders;
 INSERT INTO latest SELECT p, COUNT(*) FROM orders GROUP BY p;
 """
+
+
+def write(column="", value=""):
+    return "SET 'pipeline.name' = 'avro-write';" + HEAD + WRITE.format(column=column, value=value)
 
 
 def record(*fields):
@@ -141,7 +145,7 @@ def reading(stage, registry, environment, orders, ids):
 
 def writing(stage, registry, environment, orders):
     job, place = stage.work / "write.sql", {**stage.place("local"), **environment}
-    job.write_text(WRITE.format(column="", value=""))
+    job.write_text(write())
     for step in ("after-commit", "during-publish", "after-publish"):
         orders.put(*orders.newest, 40)
         run = stage.tributary("run", job, "--http", "off", env={**place, "TRIBUTARY_KILL_AT": f"{step}:1"})
@@ -182,11 +186,11 @@ def writing(stage, registry, environment, orders):
 
     # The table changes: first so that old readers stay able to read, then not.
     registry.keep_backward(OUTPUT + "-value")
-    job.write_text(WRITE.format(column=", more INT", value=", CAST(1 AS INT)"))
+    job.write_text(write(", more INT", ", CAST(1 AS INT)"))
     orders.put(*orders.newest, 10)
     run = stage.run_job(job, place, "--bounded")
     stage.check("a new column is a new version", run.wait(120) == 0 and registry.versions(OUTPUT + "-value") == [1, 2], run.tail())
-    job.write_text(WRITE.format(column=", more STRING NOT NULL", value=", 'x'"))
+    job.write_text(write(", more STRING NOT NULL", ", 'x'"))
     run = stage.run_job(job, place, "--bounded")
     code = run.wait(60)
     stage.check("what is not compatible ends the job, and names the subject", code == 2 and f"'{OUTPUT}-value'" in run.log(), f"exit code {code}\n{run.tail()}")

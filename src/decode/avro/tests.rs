@@ -107,9 +107,9 @@ fn two_versions_of_a_schema_lie_in_one_table() {
     assert_eq!(
         lines(&decoded),
         [
-            r#"{"id":1}"#,
+            r#"{"id":1,"place":null,"name":null}"#,
             r#"{"id":1099511627776,"place":{"lat":1.5},"name":"ü"}"#,
-            r#"{"id":3}"#
+            r#"{"id":3,"place":null,"name":null}"#
         ]
     );
 }
@@ -245,7 +245,12 @@ fn values_become_what_their_column_is() {
             DataType::Decimal128(10, 2),
             r#"{"v":-0.50}"#,
         ),
-        (r#"["null","int"]"#, long(0), DataType::Int32, "{}"),
+        (
+            r#"["null","int"]"#,
+            long(0),
+            DataType::Int32,
+            r#"{"v":null}"#,
+        ),
         (
             r#"["string","int"]"#,
             vec![2, 14],
@@ -320,7 +325,10 @@ fn a_schema_of_the_tables_own_has_defaults_and_other_names() {
     let old = fields(r#"{"name":"number","type":"int"}"#);
     let value = record(1, |out| put_long(out, 5));
     let decoded = decoder.decode(&written(&[value], &[(1, &old)])).unwrap();
-    assert_eq!(lines(&decoded), [r#"{"id":5,"tags":["a","b"]}"#]);
+    assert_eq!(
+        lines(&decoded),
+        [r#"{"id":5,"kind":null,"tags":["a","b"]}"#]
+    );
 }
 
 fn map() -> MapBuilder<StringBuilder, Int32Builder> {
