@@ -213,9 +213,7 @@ fn resume_list<S: ObjectStore + MultipartStore>(
             let store = &listing.this.inner;
             let lists_behind = listing.this.cloud.lists_behind;
             let rest = listing.rest.get_or_insert_with(|| match &listing.last {
-                Some(last) if lists_behind => {
-                    store.list_with_offset(listing.prefix.as_ref(), last)
-                }
+                Some(last) if lists_behind => store.list_with_offset(listing.prefix.as_ref(), last),
                 _ => store.list(listing.prefix.as_ref()),
             });
             let next = tokio::time::timeout(ANSWER_WITHIN, rest.next()).await;
@@ -438,11 +436,16 @@ impl<S: ObjectStore + MultipartStore> ObjectStore for Retrying<S> {
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        let attempt = || self.inner.copy_opts(from, to, options.clone());
-        created_before(
-            options.mode == CopyMode::Create,
-            self.until_done(0, attempt).await,
-        )
+        let create = options.mode == CopyMode::Create;
+        let mut asked = options;
+        if self.cloud.swaps_copies {
+            asked.mode = match create {
+                true => CopyMode::Overwrite,
+                false => CopyMode::Create,
+            };
+        }
+        let attempt = || self.inner.copy_opts(from, to, asked.clone());
+        created_before(create, self.until_done(0, attempt).await)
     }
 }
 
