@@ -16,6 +16,7 @@ pub(super) static AZURE: Cloud = Cloud {
     scheme: "az",
     // Not every account knows how; some answer with nothing, and under a hierarchical namespace the order is another.
     lists_behind: false,
+    swaps_copies: false,
     advice,
 };
 
@@ -262,7 +263,7 @@ mod tests {
     #[test]
     fn settings_come_from_the_address_and_the_environment() {
         let string = format!(
-            "DefaultEndpointsProtocol=https;AccountName=acme;AccountKey={KEY}==;EndpointSuffix=core.windows.net"
+            "DefaultEndpointsProtocol=https;AccountName=acme;AccountKey={KEY};EndpointSuffix=core.windows.net"
         );
         for (authority, keys) in [
             ("lake@acme.dfs.core.windows.net", vec![]),

@@ -20,6 +20,8 @@ pub struct Cloud {
     pub scheme: &'static str,
     /// Whether a list can begin behind a name, in the order of the names.
     pub lists_behind: bool,
+    /// Whether its client makes a copy that overwrites where one is asked for that does not, and the other way round.
+    pub swaps_copies: bool,
     /// What to do about a refusal, given the bucket that it is about.
     pub advice: fn(&str, &StoreError) -> String,
 }

@@ -436,11 +436,16 @@ impl<S: ObjectStore + MultipartStore> ObjectStore for Retrying<S> {
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        let attempt = || self.inner.copy_opts(from, to, options.clone());
-        created_before(
-            options.mode == CopyMode::Create,
-            self.until_done(0, attempt).await,
-        )
+        let create = options.mode == CopyMode::Create;
+        let mut asked = options;
+        if self.cloud.swaps_copies {
+            asked.mode = match create {
+                true => CopyMode::Overwrite,
+                false => CopyMode::Create,
+            };
+        }
+        let attempt = || self.inner.copy_opts(from, to, asked.clone());
+        created_before(create, self.until_done(0, attempt).await)
     }
 }
 

@@ -15,6 +15,7 @@ pub(super) static S3: Cloud = Cloud {
     name: "S3",
     scheme: "s3",
     lists_behind: true,
+    swaps_copies: false,
     advice,
 };
 

@@ -256,7 +256,7 @@ async fn cloud(at: Located) {
     race(at.clone()).await;
     // Several objects, some of which are gone: repeating is harmless.
     at.store.put(&at.child("there"), bytes("x")).await.unwrap();
-    let paths: Vec<_> = ["gone", "there", "never"].map(|name| at.child(name)).into();
+    let paths: Vec<_> = ["gone", "never", "there"].map(|name| at.child(name)).into();
     let deleted = at
         .store
         .delete_stream(stream::iter(paths.clone()).map(Ok).boxed());

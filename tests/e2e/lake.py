@@ -67,7 +67,7 @@ def filesystem(url, env):
         return pafs.LocalFileSystem(), url
     if scheme == "az":
         host = env["AZURITE_BLOB_STORAGE_URL"].split("://")[1]
-        return pafs.AzureFileSystem("devstoreaccount1", AZURITE_KEY, blob_storage_authority=host, dfs_storage_authority=host,
+        return pafs.AzureFileSystem("devstoreaccount1", account_key=AZURITE_KEY, blob_storage_authority=host, dfs_storage_authority=host,
                                     blob_storage_scheme="http", dfs_storage_scheme="http"), path
     # What is behind gs:// is an S3 server, and so it is read past what stands before it.
     return pafs.S3FileSystem(access_key=env["AWS_ACCESS_KEY_ID"], secret_key=env["AWS_SECRET_ACCESS_KEY"], region=env["AWS_REGION"],

@@ -122,16 +122,23 @@ impl Unpacker {
             }
             State::Deflate(decoder, ended) => {
                 let mut piece = [0; 64 << 10];
-                let before = (decoder.total_in(), decoder.total_out());
-                let status = decoder.decompress(step, &mut piece, FlushDecompress::None)?;
-                let filled = usize::try_from(decoder.total_out() - before.1).unwrap_or(0);
-                self.unpacked.extend_from_slice(&piece[..filled]);
-                *ended = status == Status::StreamEnd;
-                let used = usize::try_from(decoder.total_in() - before.0).unwrap_or(0);
-                if used == 0 && filled == 0 && !*ended {
-                    return Err(ErrorKind::InvalidData.into());
+                let mut used = 0;
+                loop {
+                    let before = (decoder.total_in(), decoder.total_out());
+                    let rest = &step[used..];
+                    let status = decoder.decompress(rest, &mut piece, FlushDecompress::None)?;
+                    if before == (decoder.total_in(), decoder.total_out()) && !rest.is_empty() {
+                        return Err(ErrorKind::InvalidData.into());
+                    }
+                    let filled = usize::try_from(decoder.total_out() - before.1).unwrap_or(0);
+                    self.unpacked.extend_from_slice(&piece[..filled]);
+                    used += usize::try_from(decoder.total_in() - before.0).unwrap_or(0);
+                    *ended = status == Status::StreamEnd;
+                    // As long as it fills what it is given it may hold more, also of bytes that it has taken already.
+                    if *ended || used == step.len() && filled < piece.len() {
+                        break used;
+                    }
                 }
-                used
             }
         };
         self.packed.advance(used);
