@@ -98,7 +98,7 @@ pub static DEMOS: [Demo; 6] = [
             unless: None,
         }),
         queries: &[
-            "SELECT dt, count(*) AS entries, count(DISTINCT patient_id) AS patients FROM medical_entries GROUP BY dt ORDER BY dt",
+            "SELECT patient_id, count(*) AS entries FROM medical_entries GROUP BY patient_id ORDER BY entries DESC LIMIT 5",
         ],
     },
     Demo {
