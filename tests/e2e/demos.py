@@ -45,14 +45,14 @@ class Demo:
     def rows(self, table, what="count(*)"):
         """What DuckDB finds in a table; nothing where there is no file yet."""
         try:
-            return duckdb.sql(f"SELECT {what} FROM read_parquet('{self.lake}/{table}/**/*.parquet', hive_partitioning = true)").fetchone()[0]
+            return duckdb.sql(f"SELECT {what} FROM read_parquet('{self.lake}/{table}/**/*.parquet', hive_partitioning = true)").fetchall()[0][0]
         except duckdb.IOException:
             return 0
 
     def lines(self, pattern, what="count(*)"):
         """The same of documents in files of JSON lines."""
         try:
-            return duckdb.sql(f"SELECT {what} FROM read_json('{self.lake}/documents/{pattern}')").fetchone()[0]
+            return duckdb.sql(f"SELECT {what} FROM read_json('{self.lake}/documents/{pattern}')").fetchall()[0][0]
         except duckdb.IOException:
             return 0
 
@@ -94,7 +94,7 @@ class Demo:
         self.check(f"{len(commands)} commands are shown", (len(commands) > 1) == bool(TABLES[self.name]))
         for command in commands:
             asked = subprocess.run(command, shell=True, env=self.stage.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-            answered = asked.returncode == 0 and len(asked.stdout.splitlines()) > 4
+            answered = asked.returncode == 0 and len(asked.stdout.splitlines()) > 2
             self.check(f"it works: query {command.split(str(self.lake))[1][:60]}", answered, f"{command}\n{asked.stdout}")
 
 

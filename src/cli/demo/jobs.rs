@@ -16,6 +16,8 @@ pub struct Demo {
     pub fed: Fed,
     /// Events a second, where the user does not say: so many as such a system has, for one that is busy.
     pub rate: u64,
+    /// Event time between two readings (see `GenerateOptions`), where it matters how many events a minute has.
+    pub step_ms: Option<i64>,
     /// Patients, customers or users. A partition that none of them is in would hold time back.
     pub keys: u64,
     /// The table whose watermark is shown, where the job has event time.
@@ -53,6 +55,7 @@ pub static DEMOS: [Demo; 6] = [
         system: System::Emergency,
         fed: Fed::Topics,
         rate: 2000,
+        step_ms: None,
         keys: 20,
         // The vehicles are few, and their partitions are often idle.
         clock: Some("patient_readings"),
@@ -75,6 +78,7 @@ pub static DEMOS: [Demo; 6] = [
         system: System::Medical,
         fed: Fed::Files,
         rate: 100,
+        step_ms: None,
         keys: 100,
         clock: None,
         counted: &["entries", "dlq"],
@@ -88,6 +92,7 @@ pub static DEMOS: [Demo; 6] = [
         system: System::Medical,
         fed: Fed::Topics,
         rate: 100,
+        step_ms: None,
         keys: 100,
         clock: None,
         counted: &["medical_entries", "processed_entries", "dlq"],
@@ -98,7 +103,7 @@ pub static DEMOS: [Demo; 6] = [
             unless: None,
         }),
         queries: &[
-            "SELECT dt, count(*) AS entries, count(DISTINCT patient_id) AS patients FROM medical_entries GROUP BY dt ORDER BY dt",
+            "SELECT patient_id, count(*) AS entries FROM medical_entries GROUP BY patient_id ORDER BY entries DESC LIMIT 5",
         ],
     },
     Demo {
@@ -108,6 +113,7 @@ pub static DEMOS: [Demo; 6] = [
         system: System::Retail,
         fed: Fed::Topics,
         rate: 2000,
+        step_ms: None,
         keys: 100,
         clock: Some("sales"),
         counted: &["sales_events", "aggregated_data", "totals", "alerts"],
@@ -130,7 +136,9 @@ pub static DEMOS: [Demo; 6] = [
         sql: include_str!("../../../jobs/login-analytics.sql"),
         system: System::Login,
         fed: Fed::Topics,
-        rate: 200,
+        rate: 50,
+        // Six logins a minute: a burst of them is an anomaly then.
+        step_ms: Some(10),
         keys: 100,
         clock: Some("logins"),
         counted: &["user_login", "anomalies"],
@@ -152,6 +160,7 @@ pub static DEMOS: [Demo; 6] = [
         system: System::Login,
         fed: Fed::Topics,
         rate: 200,
+        step_ms: None,
         keys: 100,
         clock: None,
         counted: &["processed_output", "cleaned_data", "errors", "summary"],

@@ -125,6 +125,10 @@ pub fn demo(args: Args) -> Result<u8> {
     reporter.finished(&result);
     display.finish();
     result?;
+    // The next demo begins anew.
+    if let Err(error) = std::fs::remove_dir_all(&places.checkpoints) {
+        debug!("{}: {error}", places.checkpoints.display());
+    }
     reporter.print_summary(&mut std::io::stdout());
     tell_of_topics(&places, &topics::written(&job));
     tell_of_documents(&documents, &kept(&job, &documents));
