@@ -78,7 +78,9 @@ impl Patient {
             while !(self.stopped)() {
                 (self.sleep)(GLANCE).await;
             }
-            (self.sleep)(grace).await;
+            if !grace.is_zero() {
+                (self.sleep)(grace).await;
+            }
         };
         tokio::select! {
             biased;

@@ -212,7 +212,7 @@ pub fn check_rivals(drafts: &Drafts, path: &str) -> Result<()> {
 }
 
 /// The column whose values an expression gives, maybe in a wider type.
-pub(super) fn same_values(expr: &Expr, schema: &Schema) -> Option<usize> {
+fn same_values(expr: &Expr, schema: &Schema) -> Option<usize> {
     if let Some(column) = as_column(expr) {
         return Some(column);
     }

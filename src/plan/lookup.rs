@@ -1,7 +1,6 @@
 //! Lookup joins: `JOIN t FOR SYSTEM_TIME AS OF o.proc ON ..`, each row with what another table has for it at that moment.
 
 use super::bind::Relation;
-use super::changes::same_values;
 use super::draft::{Draft, Expr, Time, as_column, columns_read, move_columns};
 use super::join::{Side, side_of};
 use super::lower::{Lowering, shown};
@@ -14,7 +13,7 @@ use datafusion::logical_expr::utils::split_conjunction_owned;
 use datafusion::logical_expr::{
     self, Extension, JoinType, LogicalPlan, Operator, UserDefinedLogicalNodeCore,
 };
-use datafusion::physical_expr::expressions::{BinaryExpr, TryCastExpr};
+use datafusion::physical_expr::expressions::{BinaryExpr, CastExpr, TryCastExpr};
 use datafusion::physical_expr::{conjunction, split_conjunction};
 use std::fmt;
 use std::sync::Arc;
@@ -293,7 +292,7 @@ impl Conditions<'_> {
         if read.iter().any(|&index| index >= self.width) {
             return Ok(None);
         }
-        let stored = same_values(of_table, self.schema)
+        let stored = column_of(of_table, self.schema)
             .and_then(|index| index.checked_sub(self.width))
             .and_then(|index| as_column(&self.scan.exprs[index]));
         let Some(column) = stored else {
@@ -314,4 +313,17 @@ impl Conditions<'_> {
         };
         Ok(Some(LookupKey { column, value }))
     }
+}
+
+/// The column that an expression is, maybe as a wider whole number: DataFusion makes both sides of an equality alike.
+fn column_of(expr: &Expr, schema: &Schema) -> Option<usize> {
+    if let Some(column) = as_column(expr) {
+        return Some(column);
+    }
+    let cast = expr.downcast_ref::<CastExpr>()?;
+    let (from, to) = (cast.expr().data_type(schema).ok()?, cast.cast_type());
+    let is_wider = from.is_signed_integer()
+        && to.is_signed_integer()
+        && from.primitive_width() <= to.primitive_width();
+    column_of(cast.expr(), schema).filter(|_| is_wider)
 }
