@@ -55,8 +55,7 @@ async fn answer(State(server): State<Server>, request: Request) -> Response {
         .skip(1)
         .map(|part| {
             let decoded = Url::parse(&format!("http://h/?{}", part.replace('+', "%2B")));
-            let pairs = decoded.unwrap().query_pairs().next().unwrap().0.to_string();
-            pairs
+            decoded.unwrap().query_pairs().next().unwrap().0.to_string()
         })
         .collect();
     let path: Vec<&str> = path.iter().map(String::as_str).collect();

@@ -56,7 +56,7 @@ enum RowFormat {
     Text(TextFormat),
     Raw(RawFormat),
     /// With the name of its schema.
-    Avro(AvroFormat, Named),
+    Avro(Box<AvroFormat>, Named),
 }
 
 /// Rows that became records, with the bytes of each.
@@ -317,7 +317,7 @@ impl Part {
                         subject: avro.subject(table.required("topic")?.trim(), part),
                         schema: avro.text.clone(),
                     };
-                    RowFormat::Avro(avro, named)
+                    RowFormat::Avro(Box::new(avro), named)
                 }
                 other => {
                     let why = format!(
