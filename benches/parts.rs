@@ -334,7 +334,7 @@ fn parquet(criterion: &mut Criterion) {
             uploads: Uploads::with_limit(64 << 20),
             limits: RecordLimits::default(),
             memory: MemoryTables::default(),
-            registries: tributary::registry::over_http(),
+            registries: tributary::registry::none(),
         };
         let mut sink = sink::open(&table, &context).expect("sound options");
         for batch in &input {

@@ -127,7 +127,7 @@ impl Bench {
             clock: Arc::new(self.clock.clone()),
             memory: MemoryTables::default(),
             stores: Arc::new(|path| Err(tributary::error::Error::job(path))),
-            registries: tributary::registry::over_http(),
+            registries: tributary::registry::none(),
         };
         source::open(&scan, &context).unwrap()
     }

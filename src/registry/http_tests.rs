@@ -54,9 +54,8 @@ async fn answer(State(server): State<Server>, request: Request) -> Response {
         .split('/')
         .skip(1)
         .map(|part| {
-            let decoded = Url::parse(&format!("http://h/?{}", part.replace('+', "%2B"))).unwrap();
-            let name = decoded.query_pairs().next().unwrap().0;
-            name.to_string()
+            let decoded = Url::parse(&format!("http://h/?{}", part.replace('+', "%2B")));
+            decoded.unwrap().query_pairs().next().unwrap().0.to_string()
         })
         .collect();
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
