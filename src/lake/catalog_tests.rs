@@ -229,7 +229,7 @@ async fn filters_rule_partitions_out_before_they_are_listed() {
         .await;
     // A place that nobody can list.
     world
-        .add(&table, &["2024-03-02", "2"], "gs://bucket/x")
+        .add(&table, &["2024-03-02", "2"], "wasb://bucket/x")
         .await;
     for filter in [
         "dt = '2024-03-01'",
@@ -244,7 +244,7 @@ async fn filters_rule_partitions_out_before_they_are_listed() {
     }
     let error = world.refusal("SELECT id FROM t WHERE hour > 0").await;
     assert!(
-        error.starts_with("gs://bucket/x: gs:// is not supported"),
+        error.starts_with("wasb://bucket/x: wasb:// is not supported"),
         "{error}"
     );
     assert_eq!(world.answer("SELECT id FROM t WHERE hour > 9").await, "id");

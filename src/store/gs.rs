@@ -17,7 +17,7 @@ pub(super) static GOOGLE: Cloud = Cloud {
     name: "Google Cloud Storage",
     scheme: "gs",
     lists_behind: true,
-    // So does object_store 0.13.2; the suite will say when it no longer does.
+    // Object_store 0.13.2 does (its issue 712, mended later); the suite says when it no longer does.
     swaps_copies: true,
     advice,
 };
