@@ -76,7 +76,7 @@ impl System {
         match self {
             System::Emergency => 1,
             System::Medical => medical::STEPS,
-            System::Retail => retail::STEPS * 7 / 10,
+            System::Retail => retail::STEPS * 8 / 10,
             System::Login => login::STEPS * 9 / 10,
         }
     }

@@ -124,7 +124,8 @@ mod tests {
                 "{}: {speed}",
                 demo.name
             );
-            assert!(options.start_ms + speed * LASTS_SECONDS < began_ms + 86_400_000);
+            // Bursts come as they come.
+            assert!(options.start_ms + speed * LASTS_SECONDS * 3 / 4 < began_ms);
         }
     }
 
