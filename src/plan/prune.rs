@@ -8,8 +8,8 @@ mod joins;
 use super::draft::{Draft, Drafts, Expr, Time, as_column, column, columns_read, move_columns};
 use super::merge::reproject;
 use super::{
-    Aggregate, Gives, GroupAggregate, NodeId, Op, OrderBy, OverAggregate, OverCall,
-    Rank, Scan, Unnest, Watermark, WindowAggregate,
+    Aggregate, Gives, GroupAggregate, NodeId, Op, OrderBy, OverAggregate, OverCall, Rank, Scan,
+    Unnest, Watermark, WindowAggregate,
 };
 use arrow::datatypes::Schema;
 use datafusion::common::Result;

@@ -179,7 +179,8 @@ fn check_cache(table: &Table) -> Parsed<()> {
         _ => match bounds
             .into_iter()
             .chain([CACHE_MISSING])
-            .find(|key| given(key)) {
+            .find(|key| given(key))
+        {
             Some(key) => Err(Refusal::new(
                 table.option_place(key),
                 format!("'{key}' is about a cache, and there is none"),
