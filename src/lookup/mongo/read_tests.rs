@@ -73,11 +73,7 @@ fn numbers_are_read_where_they_fit_and_nowhere_else() {
         ),
         (Bson::Int32(128), Int8, "is 128 (Int32), no TINYINT"),
         (Bson::Double(7.5), Int64, "is 7.5 (Double), no BIGINT"),
-        (
-            Bson::Double(1e18),
-            Int64,
-            "is 1e+18 (Double), no BIGINT",
-        ),
+        (Bson::Double(1e18), Int64, "is 1e+18 (Double), no BIGINT"),
         (Bson::String("7".into()), Int64, "is 7 (String), no BIGINT"),
         (Bson::Int32(7), Float64, "7.0"),
         (Bson::Double(0.5), Float32, "0.5"),

@@ -166,7 +166,7 @@ fn options_that_are_refused() {
         ),
         (
             format!("{mongo},\n'lookup.cache' = 'PARTIAL'"),
-            "5:1: a cache that never forgets would grow for ever",
+            "5:1: a cache that never forgets would grow for ever, and never see a change",
             "'lookup.partial-cache.max-rows'",
         ),
         (

@@ -359,12 +359,12 @@ fn queries_that_are_refused() {
         (
             "SELECT a, b FROM src AS s RIGHT JOIN src FOR SYSTEM_TIME AS OF s.ts AS t ON s.a = t.a",
             "3:55: FOR SYSTEM_TIME AS OF is for JOIN and LEFT JOIN with ON",
-            "",
+            "JOIN c FOR SYSTEM_TIME AS OF",
         ),
         (
             "SELECT a, b FROM src AS s CROSS JOIN src FOR SYSTEM_TIME AS OF s.ts AS t",
             "3:55: FOR SYSTEM_TIME AS OF is for JOIN and LEFT JOIN with ON",
-            "",
+            "JOIN c FOR SYSTEM_TIME AS OF",
         ),
         (
             "SELECT a, b FROM src AS s JOIN nowhere FOR SYSTEM_TIME AS OF s.ts AS t ON s.a = t.a",
