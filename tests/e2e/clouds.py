@@ -49,7 +49,9 @@ def ask(stage, place, kind, rows):
 
 def compacted(stage, place, kind, expected):
     job = stage.job(f"compact-{kind}.sql")
-    count = lambda: sum(path.endswith(".parquet") for path in lake.files(place["LAKE"], stage.env))
+    def count():
+        return sum(path.endswith(".parquet") for path in lake.files(place["LAKE"], stage.env))
+
     before = count()
     run = stage.tributary("compact", job, "--offline", "--older-than", "0 s", "--grace", "0 s", env=place)
     code = run.wait(300)
