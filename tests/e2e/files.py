@@ -222,15 +222,15 @@ FROM TABLE(TUMBLE(TABLE readings, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) GROUP BY
 """
 
 
-def many(stage, rnd, files=1500, rows=4000):
+def many(stage, rnd, files=600, rows=2000):
     """Files whose times overlap and follow each other, more than can be open; each is in order, so no row may be late."""
     folder = stage.work / "many"
     folder.mkdir()
-    texts = ["".join(rnd.choice("abcdefgh") for _ in range(500)) for _ in range(50)]
+    texts = ["".join(rnd.choice("abcdefgh") for _ in range(300)) for _ in range(50)]
     counts, ids = Counter(), Counter()
     for file in range(files):
         start = file * 60_000 + rnd.randrange(60_000)
-        times = [start + n * 60 for n in range(rows)]
+        times = [start + n * 120 for n in range(rows)]
         numbers = range(file * rows, (file + 1) * rows)
         counts.update(ts // 60_000 for ts in times)
         for number, ts in zip(numbers, times):

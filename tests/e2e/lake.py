@@ -89,7 +89,11 @@ def localised(url, env, work):
     shutil.rmtree(copy, ignore_errors=True)
     copy.mkdir()
     store, path = filesystem(url, env)
-    pafs.copy_files(path, str(copy), source_filesystem=store, destination_filesystem=pafs.LocalFileSystem())
+    for found in files(url, env):
+        to = copy / found.removeprefix(path).lstrip("/")
+        to.parent.mkdir(parents=True, exist_ok=True)
+        with store.open_input_stream(found) as stream:
+            to.write_bytes(stream.read())
     return str(copy)
 
 
