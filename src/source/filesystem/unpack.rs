@@ -110,7 +110,8 @@ impl Unpacker {
                     *whole = left == 0;
                     let filled = output.pos();
                     self.unpacked.extend_from_slice(&piece[..filled]);
-                    if input.pos() == step.len() && filled < piece.len() {
+                    // Behind the end of a frame, another look would begin the next one.
+                    if input.pos() == step.len() && (*whole || filled < piece.len()) {
                         break;
                     }
                 }

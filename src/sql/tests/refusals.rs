@@ -369,7 +369,7 @@ fn queries_that_are_refused() {
         (
             "SELECT a, b FROM src AS s JOIN nowhere FOR SYSTEM_TIME AS OF s.ts AS t ON s.a = t.a",
             "3:49: there is no table or view 'nowhere' before this",
-            "",
+            "there are: sink, src",
         ),
         (
             "SELECT * FROM src MATCH_RECOGNIZE (PARTITION BY a)",
