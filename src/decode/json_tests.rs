@@ -397,6 +397,13 @@ fn options_are_checked() {
         error.to_string()
     };
     assert!(refused(&[]).contains("'format' is missing"));
+    let in_key = [
+        ("format", "json"),
+        ("key.format", "raw"),
+        ("key.fields", "a"),
+        ("value.fields-include", "EXCEPT_KEY"),
+    ];
+    assert!(refused(&in_key).contains("column 'a' is in the keys of records"));
     assert!(refused(&[("format", "avro")]).contains("json, csv, raw and avro-confluent"));
     assert!(
         refused(&[("format", "json"), ("json.ignore-errors", "true")])

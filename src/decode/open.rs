@@ -18,6 +18,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 /// NOT NULL. Options that the format does not have are refused.
 pub fn open(table: &Table, schema: SchemaRef, required: &[bool]) -> Result<Box<dyn Decoder>> {
     let options = FormatOptions::of(table)?;
+    only_values(table, &schema)?;
     let mut columns = Row::new(schema.fields()).map_err(|error| options.at(error))?;
     for (column, required) in columns.fields.iter_mut().zip(required) {
         column.required |= required;
@@ -73,6 +74,23 @@ pub fn open(table: &Table, schema: SchemaRef, required: &[bool]) -> Result<Box<d
             ));
         }
     })
+}
+
+/// Refuses columns that are in the keys of records only: keys are not read.
+fn only_values(table: &Table, schema: &SchemaRef) -> Result<()> {
+    let include = table.options.get("value.fields-include");
+    if !include.is_some_and(|include| include.eq_ignore_ascii_case("EXCEPT_KEY")) {
+        return Ok(());
+    }
+    let keys = table.options.list("key.fields");
+    match keys.iter().find(|key| schema.index_of(key).is_ok()) {
+        None => Ok(()),
+        Some(key) => Err(Error::job(format!(
+            "table '{}': column '{key}' is in the keys of records ('value.fields-include' = 'EXCEPT_KEY'), which are not read yet: leave \
+             the column out of the queries, or have the value hold it too",
+            table.name
+        ))),
+    }
 }
 
 fn json(options: &FormatOptions) -> Result<(Json, OnError)> {
