@@ -1,6 +1,5 @@
 //! From a table's options to its decoder.
 
-use super::Decoder;
 use super::avro::Avro;
 use super::columns::Row;
 use super::csv::Csv;
@@ -8,6 +7,7 @@ use super::json::Json;
 use super::raw::Raw;
 use super::run::{OnError, Run};
 use super::time::Standard;
+use super::{Decoder, Format};
 use crate::avro::Schema;
 use crate::error::{Error, Result};
 use crate::registry;
@@ -23,48 +23,24 @@ pub fn open(table: &Table, schema: SchemaRef, required: &[bool]) -> Result<Box<d
     for (column, required) in columns.fields.iter_mut().zip(required) {
         column.required |= required;
     }
-    let table = table.name.clone();
+    let run = Making {
+        table: table.name.clone(),
+        schema: schema.clone(),
+        columns,
+    };
     Ok(match options.format {
         "json" => {
             let (format, on_error) = json(&options)?;
-            Box::new(Run {
-                table,
-                format,
-                schema,
-                columns,
-                on_error,
-            })
+            run.of(format, on_error)
         }
         "csv" => {
             let (format, on_error) = csv(&options, &schema)?;
-            Box::new(Run {
-                table,
-                format,
-                schema,
-                columns,
-                on_error,
-            })
+            run.of(format, on_error)
         }
-        "raw" => {
-            let format = raw(&options)?;
-            Box::new(Run {
-                table,
-                format,
-                schema,
-                columns,
-                on_error: OnError::Keep,
-            })
-        }
+        "raw" => run.of(raw(&options)?, OnError::Keep),
         registry::FORMAT => {
             let own = own_schema(&options)?;
-            let format = Avro::new(schema.fields().clone(), own);
-            Box::new(Run {
-                table,
-                format,
-                schema,
-                columns,
-                on_error: OnError::Keep,
-            })
+            run.of(Avro::new(schema.fields().clone(), own), OnError::Keep)
         }
         other => {
             let key = options.key;
@@ -74,6 +50,25 @@ pub fn open(table: &Table, schema: SchemaRef, required: &[bool]) -> Result<Box<d
             ));
         }
     })
+}
+
+/// What a decoder is made of, whatever its format.
+struct Making {
+    table: String,
+    schema: SchemaRef,
+    columns: Row,
+}
+
+impl Making {
+    fn of<F: Format + 'static>(self, format: F, on_error: OnError) -> Box<dyn Decoder> {
+        Box::new(Run {
+            table: self.table,
+            format,
+            schema: self.schema,
+            columns: self.columns,
+            on_error,
+        })
+    }
 }
 
 /// Refuses columns that are in the keys of records only: keys are not read.
