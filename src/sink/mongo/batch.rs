@@ -125,13 +125,11 @@ impl<'a> Batches<'a> {
             new.extend(document.unwrap_or_default());
             return Ok((Verb::Insert, new));
         };
-        // A document that somebody else has made has no version, and is written over too.
+        // A document that somebody else has made has no version, and is written over too. Not "$or", for which not every server looks up
+        // the key first.
         let mut query = key.clone();
-        let older = [
-            doc! { VERSION: { "$lte": version } },
-            doc! { VERSION: { "$exists": false } },
-        ];
-        query.insert("$or", older.to_vec());
+        let newer = doc! { VERSION: { "$exists": true, "$gt": version } };
+        query.insert("$nor", vec![newer]);
         Ok(match document {
             Some(mut columns) => {
                 columns.insert(VERSION, version);
@@ -240,11 +238,8 @@ mod tests {
     }
 
     fn guarded(id: impl Into<Bson>, version: i64) -> Document {
-        let guard = [
-            doc! { "_version": { "$lte": version } },
-            doc! { "_version": { "$exists": false } },
-        ];
-        doc! { "_id": id.into(), "$or": guard.to_vec() }
+        let newer = doc! { "_version": { "$exists": true, "$gt": version } };
+        doc! { "_id": id.into(), "$nor": vec![newer] }
     }
 
     #[test]
