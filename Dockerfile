@@ -7,6 +7,7 @@ FROM rust:1.95-bookworm AS build
 WORKDIR /src
 # Not rust-toolchain.toml: it would fetch a second toolchain beside the one of this image.
 COPY Cargo.toml Cargo.lock ./
+COPY .cargo .cargo
 COPY src src
 # Compiled in, for the demo.
 COPY jobs jobs
