@@ -10,7 +10,7 @@ use super::{CarriedRef, Checkpoint, Claimed, Ledger, SinkBook, SinkState, Source
 use crate::catalog::keeper::Keeper;
 use crate::catalog::owed::{News, Owed};
 use crate::clock::Clock;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::operator::StatePart;
 use crate::plan::Meaning;
 use crate::sink::{Publisher, Staging, Token};
@@ -135,7 +135,8 @@ impl Coordinator {
 
         self.store.check_not_fenced(&checkpoint).await?;
         self.hook.at(Step::BeforePublish)?;
-        let published = publish(&checkpoint, &self.publishers, self.hook.as_ref()).await;
+        let hook = self.hook.as_ref();
+        let published = publish(&self.store, &checkpoint, &self.publishers, hook).await;
         if let Err(error) = published {
             // A newcomer may have published and cleaned up meanwhile, and then that is what to say.
             self.store.check_not_fenced(&checkpoint).await?;
@@ -292,7 +293,11 @@ impl Coordinator {
 }
 
 /// Shows everything that an epoch names, table after table.
+///
+/// A table that was taken from its publisher is published to once more, where the store knows of no other owner: then it was somebody who
+/// has no right to it, and finds that out in the same way. Both would keep each other out for ever if they did not ask.
 pub(super) async fn publish(
+    store: &EpochStore,
     checkpoint: &Checkpoint,
     publishers: &BTreeMap<String, Arc<dyn Publisher>>,
     hook: &dyn Hook,
@@ -313,10 +318,15 @@ pub(super) async fn publish(
                 checkpoint.epoch
             ))
         })?;
-        publisher
-            .publish(&sink.tokens)
-            .await
-            .map_err(|error| error.at(format!("publishing to {table}")))?;
+        let published = match publisher.publish(&sink.tokens).await {
+            Err(error) if error.kind() == Kind::Fenced => {
+                store.check_not_fenced(checkpoint).await?;
+                tracing::info!(table, "publishing once more: {error}");
+                publisher.publish(&sink.tokens).await
+            }
+            published => published,
+        };
+        published.map_err(|error| error.at(format!("publishing to {table}")))?;
     }
     Ok(())
 }

@@ -50,7 +50,7 @@ pub async fn recover(
     }
     // Who was frozen between its claim and here has just kept the right owner out, but publishes nothing.
     store.check_not_fenced(checkpoint).await?;
-    publish(checkpoint, publishers, hook).await?;
+    publish(store, checkpoint, publishers, hook).await?;
     hook.at(Step::AfterRepublish)?;
     for (table, publisher) in publishers {
         let tokens = checkpoint

@@ -28,8 +28,9 @@ pub fn explain(settings: &Settings, doing: &str, error: KafkaError, reason: &str
         }
         Some(Code::InvalidTopic) => Some("no topic can have this name".to_string()),
         Some(Code::MessageSizeTooLarge) => Some(
-            "a record of a committed epoch is larger than the topic takes; raise max.message.bytes of the topic and start again. For later \
-             ones, set 'properties.max.request.size' of the table: what is larger becomes a dead letter"
+            "a record of a committed epoch is larger than the topic takes, or than 'properties.max.request.size' of the table; raise \
+             max.message.bytes of the topic, and that option to the same, and start again. Of later ones, what is larger than the lower of \
+             both becomes a dead letter"
                 .to_string(),
         ),
         Some(Code::InvalidTimestamp) => Some(

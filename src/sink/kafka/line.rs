@@ -13,7 +13,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
@@ -29,8 +29,11 @@ const CREATION_STEP: Duration = Duration::from_millis(250);
 const FULL_QUEUE_PAUSE: Duration = Duration::from_millis(5);
 /// How long records may be under way without one of them arriving.
 const STALLED: Duration = Duration::from_secs(30);
+/// A batch always takes one record, however large that is.
+pub const ONE_RECORD: usize = 1;
 
-/// The headers of every record that is delivered exactly once: whose it is, and of which epoch.
+/// The headers of records that are delivered exactly once: whose they are, and of which epoch. The first record of a batch has them, for
+/// one that is found tells of all.
 pub const JOB_HEADER: &str = "tributary.job";
 pub const EPOCH_HEADER: &str = "tributary.epoch";
 
@@ -96,6 +99,9 @@ pub struct Line {
     pub reader: Option<Reader>,
     partitions: i32,
     sent: AtomicU64,
+    /// How large a batch may be; None for the client's own limit.
+    most_batch: Option<usize>,
+    too_large: AtomicBool,
 }
 
 /// A line, and what was learnt while it was opened.
@@ -104,14 +110,25 @@ pub struct Opened {
     /// What was delivered last.
     pub mark: Option<Mark>,
     /// What the topic takes, as far as that can be found out.
-    pub limits: Option<Limits>,
+    pub limits: Option<TopicLimits>,
+}
+
+/// What the settings of a topic say of what it takes.
+pub struct TopicLimits {
+    pub record: Limits,
+    /// How large a batch may be.
+    pub batch: Option<usize>,
 }
 
 impl Line {
     /// Opens a line, which ends all older ones of the same identity. Asks for the topic's limits too, where records can be judged by them.
-    pub fn open(settings: Arc<Settings>, runtime: &Handle) -> Result<Opened> {
+    pub fn open(
+        settings: Arc<Settings>,
+        most_batch: Option<usize>,
+        runtime: &Handle,
+    ) -> Result<Opened> {
         let producer: BaseProducer<Ear> = settings
-            .producer()
+            .producer(most_batch)
             .create_with_context(Ear::default())
             .map_err(|error| settings.client_failed(error))?;
         let partitions = partitions(&settings, &producer)?;
@@ -121,6 +138,8 @@ impl Line {
             reader: None,
             partitions,
             sent: AtomicU64::new(0),
+            most_batch,
+            too_large: AtomicBool::new(false),
         };
         let panicked = |_| Error::bug("a thread that talks to Kafka panicked");
         let (reader, limits) = std::thread::scope(|scope| {
@@ -179,7 +198,7 @@ impl Line {
                 record.payload = stored.value(row);
                 record.timestamp = stored.time(row);
                 record.partition = self.partition(share.lane);
-                record.headers = self.headers(&stored, row, &mark);
+                record.headers = self.headers(&stored, row, (row == 0).then_some(&mark));
                 self.send_one(record)?;
             }
             self.check()?;
@@ -213,19 +232,25 @@ impl Line {
         i32::try_from(chosen % u64::from(self.partitions.unsigned_abs().max(1))).ok()
     }
 
-    fn headers(&self, stored: &Stored<'_>, row: usize, mark: &str) -> Option<OwnedHeaders> {
+    fn headers(
+        &self,
+        stored: &Stored<'_>,
+        row: usize,
+        mark: Option<&String>,
+    ) -> Option<OwnedHeaders> {
         let own = stored.headers(row);
-        if own.is_empty() && !self.settings.is_exact() {
+        let mark = mark.filter(|_| self.settings.is_exact());
+        if own.is_empty() && mark.is_none() {
             return None;
         }
         let mut headers = OwnedHeaders::new_with_capacity(own.len() + 2);
         for (key, value) in own {
             headers = headers.insert(Header { key, value });
         }
-        if self.settings.is_exact() {
+        if let Some(mark) = mark {
             let ours = [
                 (JOB_HEADER, self.settings.identity.as_str()),
-                (EPOCH_HEADER, mark),
+                (EPOCH_HEADER, mark.as_str()),
             ];
             for (key, value) in ours {
                 let value = Some(value);
@@ -237,6 +262,8 @@ impl Line {
 
     /// Waits until all records have arrived, and commits them together with the mark.
     pub fn finish(&self, mark: &Mark) -> Result<()> {
+        // While they are still on their way.
+        self.send_mark(mark)?;
         let mut progress = Progress::new(self);
         while self.producer.in_flight_count() > 0 {
             // That not all is there yet is no failure.
@@ -245,6 +272,14 @@ impl Line {
             progress.check(self)?;
         }
         self.check()?;
+        if !self.settings.is_exact() {
+            return Ok(());
+        }
+        let committed = self.producer.commit_transaction(STALLED);
+        committed.map_err(|error| self.failed("committing a transaction", error))
+    }
+
+    fn send_mark(&self, mark: &Mark) -> Result<()> {
         let Some(reader) = &self.reader else {
             return Ok(());
         };
@@ -253,15 +288,12 @@ impl Line {
             .ok_or_else(|| Error::bug("a Kafka client with a group has no group"))?;
         let mut offsets = TopicPartitionList::new();
         let end = self.producer.context().end.load(Ordering::Relaxed);
-        let committing = |error| self.failed("committing a transaction", error);
+        let committing = |error| self.failed("adding the mark to a transaction", error);
         let mut entry = offsets.add_partition(&self.settings.topic, 0);
         entry.set_offset(Offset::Offset(end)).map_err(committing)?;
         entry.set_metadata(mark.to_string());
         self.producer
             .send_offsets_to_transaction(&offsets, &group, STALLED)
-            .map_err(committing)?;
-        self.producer
-            .commit_transaction(STALLED)
             .map_err(committing)
     }
 
@@ -296,10 +328,10 @@ impl Line {
     }
 
     fn failed(&self, doing: &str, error: KafkaError) -> Error {
-        // A client that has given up says so to every call, and by itself why.
-        let error = match (fault::code(&error), self.producer.client().fatal_error()) {
-            (Some(Code::Fatal), Some((code, _))) => KafkaError::Global(code),
-            _ => error,
+        // Of a client that has given up each call says something else, and only the client why.
+        let error = match self.producer.client().fatal_error() {
+            Some((code, _)) => KafkaError::Global(code),
+            None => error,
         };
         if fault::is_fenced(&error) {
             let place = self.settings.place();
@@ -312,7 +344,24 @@ impl Line {
             .caused_by(error);
         }
         let reason = self.producer.context().reason();
+        if fault::code(&error) == Some(Code::MessageSizeTooLarge) && !self.sends_singly() {
+            self.too_large.store(true, Ordering::Relaxed);
+            let place = self.settings.place();
+            return Error::retry(format!(
+                "{place}: a batch of records is larger than the topic takes, so they are sent one by one"
+            ))
+            .caused_by(error);
+        }
         explain(&self.settings, doing, error, &reason)
+    }
+
+    fn sends_singly(&self) -> bool {
+        self.most_batch == Some(ONE_RECORD)
+    }
+
+    /// Whether the topic has refused a batch that a smaller one might replace.
+    pub fn was_too_large(&self) -> bool {
+        self.too_large.load(Ordering::Relaxed)
     }
 }
 
@@ -326,10 +375,7 @@ fn reader(settings: &Settings) -> Result<Reader> {
     Ok(reader)
 }
 
-async fn topic_limits(settings: &Settings) -> Option<Limits> {
-    if settings.compressed && !settings.own_time {
-        return None;
-    }
+async fn topic_limits(settings: &Settings) -> Option<TopicLimits> {
     let config = settings.reader();
     let admin: AdminClient<Ear> = config.create_with_context(Ear::default()).ok()?;
     let options = AdminOptions::new().request_timeout(Some(LIMIT_PATIENCE));
@@ -342,14 +388,19 @@ async fn topic_limits(settings: &Settings) -> Option<Limits> {
     Some(limits_of(setting, settings.compressed))
 }
 
-/// What a topic takes by its own settings. Of records that travel compressed its limit of bytes says nothing.
-fn limits_of(setting: impl Fn(&str) -> Option<String>, compressed: bool) -> Limits {
-    let bytes = setting("max.message.bytes").filter(|_| !compressed);
-    let bytes = bytes.and_then(|bytes| bytes.parse().ok());
-    let mut limits = Limits {
-        bytes: bytes.unwrap_or(usize::MAX),
-        ..Limits::NONE
+/// What a topic takes by its own settings. Of a record that travels compressed its limit of bytes says nothing.
+fn limits_of(setting: impl Fn(&str) -> Option<String>, compressed: bool) -> TopicLimits {
+    let batch = setting("max.message.bytes").and_then(|bytes| bytes.parse().ok());
+    let record = Limits {
+        bytes: batch.filter(|_| !compressed).unwrap_or(usize::MAX),
+        ..times_of(setting)
     };
+    TopicLimits { record, batch }
+}
+
+/// What times a topic takes.
+fn times_of(setting: impl Fn(&str) -> Option<String>) -> Limits {
+    let mut limits = Limits::NONE;
     if setting("message.timestamp.type").as_deref() == Some("LogAppendTime") {
         return limits;
     }
@@ -466,7 +517,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
-    fn limits(settings: &[(&str, &str)], compressed: bool) -> Limits {
+    fn limits(settings: &[(&str, &str)], compressed: bool) -> TopicLimits {
         let value = |name: &str| {
             let found = settings.iter().find(|(key, _)| *key == name);
             found.map(|(_, value)| (*value).to_string())
@@ -503,8 +554,10 @@ mod tests {
                 behind_ms,
                 ahead_ms,
             };
-            assert_eq!(limits(&settings, false), expected, "{settings:?}");
+            assert_eq!(limits(&settings, false).record, expected, "{settings:?}");
         }
-        assert_eq!(limits(&[bytes], true), Limits::NONE);
+        let compressed = limits(&[bytes], true);
+        assert_eq!(compressed.record, Limits::NONE);
+        assert_eq!(compressed.batch, Some(2_000));
     }
 }

@@ -1,5 +1,6 @@
 //! Where records go and how: the `sink.*` options of a Kafka table, and the client's properties.
 
+use super::line::{EPOCH_HEADER, JOB_HEADER};
 use crate::error::{Error, Result};
 use crate::sink::TableSpec;
 use crate::source::kafka::client_config;
@@ -12,6 +13,14 @@ const MOST_BYTES: usize = 1 << 20;
 /// A transaction lasts only as long as its records need to the broker. After this the broker gives it up, and until then it keeps
 /// readers of committed transactions waiting, where a process died and no other follows.
 const TRANSACTION_MS: u64 = 300_000;
+
+const BATCH_BYTES: &str = "batch.size";
+/// As librdkafka has it by itself.
+const DEFAULT_BATCH_BYTES: usize = 1_000_000;
+
+/// What every record weighs, and what the mark of an epoch weighs at most.
+const OVERHEAD: usize = 128;
+const LONGEST_MARK: usize = 64;
 
 const GUARANTEE: &str = "sink.delivery-guarantee";
 const PARTITIONER: &str = "sink.partitioner";
@@ -127,9 +136,12 @@ impl Settings {
         self.guarantee == Guarantee::ExactlyOnce
     }
 
-    /// The configuration of the client that produces.
-    pub fn producer(&self) -> ClientConfig {
+    /// The configuration of the client that produces, with batches of so many bytes at most.
+    pub fn producer(&self, most_batch: Option<usize>) -> ClientConfig {
         let mut config = self.client.clone();
+        if let Some(most) = most_batch {
+            config.set(BATCH_BYTES, most.to_string());
+        }
         if self.is_exact() {
             config.set("transactional.id", &self.identity);
             config.set(
@@ -138,6 +150,25 @@ impl Settings {
             );
         }
         config
+    }
+
+    /// Whether batches of this client could be larger than a topic takes that takes so many bytes.
+    pub fn exceeds(&self, most_batch: usize) -> bool {
+        let own = self
+            .client
+            .get(BATCH_BYTES)
+            .and_then(|own| own.parse().ok());
+        own.unwrap_or(DEFAULT_BATCH_BYTES) > most_batch
+    }
+
+    /// What a record weighs beside its own bytes and headers: lengths, offsets, the batch's head, and the headers of the table's own; about,
+    /// and not less.
+    pub fn overhead(&self) -> usize {
+        let own = match self.is_exact() {
+            true => JOB_HEADER.len() + self.identity.len() + EPOCH_HEADER.len() + LONGEST_MARK,
+            false => 0,
+        };
+        OVERHEAD + own
     }
 
     /// The configuration of the client that reads marks and headers.

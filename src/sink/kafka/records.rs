@@ -21,9 +21,6 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-/// What a record weighs beside its own bytes: lengths, offsets, the batch's head; about, and not less.
-const OVERHEAD: usize = 128;
-
 /// The columns of stored records.
 pub const KEY: &str = "key";
 pub const VALUE: &str = "value";
@@ -70,6 +67,8 @@ struct Records {
 /// What records may be, where they go to.
 pub struct Bounds {
     pub most_bytes: usize,
+    /// What each weighs beside its own bytes and headers.
+    pub overhead: usize,
     /// Their times, in milliseconds since 1970.
     pub times: RangeInclusive<i64>,
     /// As it is named to who asks why a row was refused.
@@ -80,6 +79,7 @@ impl Bounds {
     /// Why a record would not be taken; None where it would.
     fn refusal(&self, bytes: usize, time: Option<i64>) -> Option<String> {
         let where_to = &self.where_to;
+        let bytes = bytes + self.overhead;
         if bytes > self.most_bytes {
             return Some(format!(
                 "its record has {bytes} bytes, and {where_to} takes {} at most: raise 'properties.max.request.size' of the table and \
@@ -234,7 +234,7 @@ impl Encoder {
             .map(|row| {
                 let bytes = |column: &BinaryArray| column.value_length(row) as usize;
                 let headers = headers.map_or(0, |headers| headers_bytes(headers.as_map(), row));
-                OVERHEAD + bytes(&keys) + bytes(&values) + headers
+                bytes(&keys) + bytes(&values) + headers
             })
             .collect();
         let mut columns: Vec<ArrayRef> = vec![Arc::new(keys), Arc::new(values)];

@@ -34,7 +34,7 @@ pub fn holds(settings: &Settings, reader: &Reader, mark: &Mark, since_ms: i64) -
     tracing::info!(
         table = settings.table,
         topic = settings.topic,
-        "the mark of what was delivered has expired: looking at the topic itself"
+        "there is no mark of what was delivered (any more): looking at the topic itself"
     );
     let mut heard = Instant::now();
     let found = loop {

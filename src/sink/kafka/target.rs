@@ -2,7 +2,7 @@
 
 use super::super::rows::{Mark, Shaped, Share, Shares, Target};
 use super::fault::on_a_thread;
-use super::line::Line;
+use super::line::{Line, ONE_RECORD, Opened};
 use super::options::Settings;
 use super::records::{Bounds, Encoder};
 use super::schemas::Schemas;
@@ -30,8 +30,8 @@ pub struct KafkaTarget {
 struct State {
     line: Option<Arc<Line>>,
     mark: Option<Mark>,
-    /// The epoch whose delivery failed because the producer had lost its rights.
-    fenced: Option<Mark>,
+    /// How large a batch may be, where the topic takes less than the client would send.
+    most_batch: Option<usize>,
 }
 
 impl KafkaTarget {
@@ -45,6 +45,12 @@ impl KafkaTarget {
             clock: Arc::clone(&context.clock),
             state: Mutex::default(),
         })
+    }
+
+    async fn open_line(&self, most_batch: Option<usize>) -> Result<Opened> {
+        let settings = Arc::clone(&self.settings);
+        let runtime = Handle::current();
+        on_a_thread(move || Line::open(settings, most_batch, &runtime)).await
     }
 
     async fn produce(&self, line: &Arc<Line>, mark: &Mark, rows: &mut Shares<'_>) -> Result<()> {
@@ -74,6 +80,7 @@ impl Target for KafkaTarget {
         let limits = self.limits.of(table);
         let bounds = Bounds {
             most_bytes: limits.bytes.min(*most_bytes),
+            overhead: self.settings.overhead(),
             times: limits.times(self.clock.now_ms()),
             where_to: format!("topic '{topic}'"),
         };
@@ -91,11 +98,16 @@ impl Target for KafkaTarget {
                 return Ok(());
             }
             self.schemas.announce().await?;
-            let settings = Arc::clone(&self.settings);
-            let runtime = Handle::current();
-            let opened = on_a_thread(move || Line::open(settings, &runtime)).await?;
+            let mut opened = self.open_line(state.most_batch).await?;
+            let batch = opened.limits.as_ref().and_then(|limits| limits.batch);
+            if let Some(most) = batch.filter(|most| self.settings.exceeds(*most))
+                && state.most_batch.is_none()
+            {
+                state.most_batch = Some(most);
+                opened = self.open_line(state.most_batch).await?;
+            }
             match opened.limits {
-                Some(limits) => self.limits.learn(&self.settings.table, limits),
+                Some(limits) => self.limits.learn(&self.settings.table, limits.record),
                 // Without the right to ask, the client's own limit has to do.
                 None => tracing::debug!(
                     table = self.settings.table,
@@ -139,6 +151,9 @@ impl Target for KafkaTarget {
             // Taken out: only where all went well is it used again.
             let line = state.line.take().ok_or_else(closed)?;
             let produced = self.produce(&line, mark, &mut rows).await;
+            if line.was_too_large() {
+                state.most_batch = Some(ONE_RECORD);
+            }
             if let Err(error) = &produced {
                 // The next line ends the transaction as it begins, and whoever fenced this one has done so; else none may follow.
                 let is_last = !matches!(error.kind(), Kind::Retry | Kind::Fenced);
@@ -154,22 +169,9 @@ impl Target for KafkaTarget {
             } else {
                 state.line = Some(line);
             }
-            match produced {
-                Ok(()) => {
-                    state.mark = Some(mark.clone());
-                    state.fenced = None;
-                    Ok(())
-                }
-                // The broker also ends the rights of a producer that took too long, and then a new one may go on: the mark says so. Twice
-                // for one epoch, there is another one.
-                Err(error)
-                    if error.kind() == Kind::Fenced && state.fenced.as_ref() != Some(mark) =>
-                {
-                    state.fenced = Some(mark.clone());
-                    Err(Error::retry(error.to_string()))
-                }
-                Err(error) => Err(error),
-            }
+            produced?;
+            state.mark = Some(mark.clone());
+            Ok(())
         }
         .boxed()
     }

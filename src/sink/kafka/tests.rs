@@ -12,7 +12,9 @@ use crate::source::embedded::Embedded;
 use arrow::array::{Int8Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use futures::{StreamExt, stream};
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
@@ -371,6 +373,9 @@ fn keys_go_where_java_would_send_them() {
             ("tributary.epoch".to_string(), "1/o1".to_string())
         ]
     );
+    // It is looked for once, and costs as much as a short record.
+    let marked = records.iter().filter(|record| !record.headers.is_empty());
+    assert_eq!(marked.count(), 1);
 }
 
 #[test]
@@ -501,6 +506,53 @@ fn what_the_topic_would_not_take_is_given_back() {
     assert_eq!(error.kind(), Kind::Job, "{error}");
     assert!(error.to_string().contains("max.message.bytes"), "{error}");
     assert!(error.to_string().contains(&bench.topic), "{error}");
+}
+
+#[test]
+fn batches_are_as_small_as_the_topic_wants_them() {
+    let small = [("max.message.bytes", "2000")];
+    let rows: Vec<Row> = (0..200).map(|id| (id, "a", "x")).collect();
+    // From the beginning, or since somebody changed it.
+    for later in [false, true] {
+        let first: &[_] = if later { &[] } else { &small };
+        let Some(bench) = Bench::with("small", 1, first, &[]) else {
+            return;
+        };
+        let (mut sink, publisher) = bench.process("o1");
+        if later {
+            let topic = AlterConfig::new(ResourceSpecifier::Topic(&bench.topic));
+            let changes = [&topic.set(small[0].0, small[0].1)];
+            let admin = bench.admin();
+            let changed = admin.alter_configs(changes, &AdminOptions::new());
+            bench.world.wait(changed).unwrap()[0].as_ref().unwrap();
+        }
+        assert!(sink.write(bench.world.rows(&rows)).unwrap().is_empty());
+        let tokens = bench.tokens(&mut *sink, 1);
+        bench.world.wait(publisher.publish(&tokens)).unwrap();
+        assert_eq!(bench.records().len(), rows.len(), "later: {later}");
+    }
+}
+
+#[test]
+fn the_largest_row_that_is_taken_is_delivered() {
+    let Some(bench) = Bench::new("largest", &[]) else {
+        return;
+    };
+    let (mut sink, publisher) = bench.process("o1");
+    let mut write = |length: usize| {
+        let long: &'static str = "x".repeat(length).leak();
+        sink.write(bench.world.rows(&[(1, long, "x")])).unwrap()
+    };
+    let most = 1 << 20;
+    let rejected = write(most);
+    let said = rejected[0].1.split_whitespace();
+    let bytes = said.filter_map(|word| word.parse::<usize>().ok()).next();
+    let beyond = bytes.unwrap() - most;
+    assert_eq!(write(most - beyond + 1).len(), 1);
+    assert!(write(most - beyond).is_empty());
+    let tokens = bench.tokens(&mut *sink, 1);
+    bench.world.wait(publisher.publish(&tokens)).unwrap();
+    assert_eq!(bench.records().len(), 1);
 }
 
 #[test]

@@ -150,7 +150,7 @@ impl Server {
         }
         let command = doc! {
             "find": &self.settings.address.collection,
-            "filter": { VERSION: { "$exists": true } },
+            "filter": { VERSION: { "$gte": 0_i64 } },
             "sort": { VERSION: -1 },
             "limit": 1,
             "projection": { VERSION: 1 },
@@ -198,9 +198,8 @@ impl Server {
         }
     }
 
-    /// Whoever reads this opens anew, and then the mark says whether the other one has delivered anything.
     fn taken_over(&self) -> Error {
-        Error::retry(format!(
+        Error::fenced(format!(
             "{}: another process delivers to it now",
             self.settings.address.place()
         ))

@@ -120,7 +120,7 @@ impl Target for MemoryTarget {
             let mine = self.number.lock().unwrap().take();
             self.topic.call(|topic| {
                 if mine != Some(topic.holder) {
-                    return Err(Error::retry("another process delivers"));
+                    return Err(Error::fenced("another process delivers"));
                 }
                 let rows = shares.into_iter().flat_map(|share| share.rows);
                 topic.rows.extend(rows.map(|rows| (mark.clone(), rows)));
