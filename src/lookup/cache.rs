@@ -18,7 +18,7 @@ use arrow::array::UInt32Array;
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 /// When a cache forgets.
@@ -185,13 +185,10 @@ impl Lookup for Cache {
             let found = self.table.find(&asked)?;
             let now_ms = self.clock.now_ms();
             let rows = found.by_key(missing.len());
-            for (number, (key, rows)) in missing.iter().zip(rows).enumerate() {
+            let bad: HashSet<u32> = found.unreadable.iter().map(|(bad, _)| *bad).collect();
+            for (number, (key, rows)) in (0..).zip(missing.iter().zip(rows)) {
                 // What cannot be read is asked for again: somebody may mend it.
-                if found
-                    .unreadable
-                    .iter()
-                    .any(|(bad, _)| *bad as usize == number)
-                {
+                if bad.contains(&number) {
                     continue;
                 }
                 let rows = take_record_batch(&found.rows, &UInt32Array::from(rows))?;

@@ -6,6 +6,7 @@ use super::join::{Side, side_of};
 use super::lower::{Lowering, shown};
 use super::trouble::{Planned, Trouble, refused};
 use super::{LookupJoin, LookupKey, NodeId, Op, Scan};
+use crate::operator::guard::guarded;
 use crate::sql::{Place, connectors};
 use arrow::datatypes::{Field, Schema};
 use datafusion::common::{Column, DFSchema, DFSchemaRef, Result, TableReference, plan_err};
@@ -172,7 +173,10 @@ impl Lowering {
             read: Arc::clone(&scan.decoded),
             keys,
             exprs: scan.exprs.clone(),
-            filter: (!rest.is_empty()).then(|| conjunction(rest)),
+            filter: match rest.is_empty() {
+                true => None,
+                false => Some(guarded(conjunction(rest))?),
+            },
             outer,
         });
         Ok(self.drafts.add(Draft {
@@ -304,7 +308,13 @@ impl Conditions<'_> {
         }
         let given = value.data_type(self.schema)?;
         let value: Expr = if *wanted == given {
-            Arc::clone(value)
+            match value.downcast_ref::<CastExpr>() {
+                // A text that is no number is none of the column's values either.
+                Some(cast) if wanted.is_signed_integer() && is_text(cast, self.schema) => {
+                    Arc::new(TryCastExpr::new(Arc::clone(cast.expr()), wanted.clone()))
+                }
+                _ => Arc::clone(value),
+            }
         } else if wanted.is_signed_integer() && given.is_signed_integer() {
             // A number that the column cannot hold is none of its values.
             Arc::new(TryCastExpr::new(Arc::clone(value), wanted.clone()))
@@ -313,6 +323,11 @@ impl Conditions<'_> {
         };
         Ok(Some(LookupKey { column, value }))
     }
+}
+
+fn is_text(cast: &CastExpr, schema: &Schema) -> bool {
+    let from = cast.expr().data_type(schema);
+    from.is_ok_and(|from| from.is_string())
 }
 
 /// The column that an expression is, maybe as a wider whole number: DataFusion makes both sides of an equality alike.
