@@ -4,10 +4,10 @@ use super::Address;
 use crate::error::Error;
 use mongodb::error::{Error as MongoError, ErrorKind, WriteFailure};
 
-/// Codes of servers that are starting, stopping, changing places, or busy.
-const PASSING: [i32; 24] = [
-    6, 7, 24, 46, 50, 64, 89, 91, 112, 133, 134, 189, 202, 262, 317, 358, 9001, 10107, 11600,
-    11602, 12587, 13388, 13435, 13436,
+/// Codes of servers that are starting, stopping, changing places, or busy, and of questions that somebody ended.
+const PASSING: [i32; 28] = [
+    6, 7, 24, 43, 46, 50, 64, 89, 91, 112, 133, 134, 175, 189, 202, 237, 262, 317, 358, 9001,
+    10107, 11600, 11601, 11602, 12587, 13388, 13435, 13436,
 ];
 const UNAUTHORIZED: i32 = 13;
 pub const DUPLICATE: i32 = 11000;

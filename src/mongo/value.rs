@@ -77,5 +77,11 @@ pub fn value(column: &ArrayRef, row: usize) -> Told<Bson> {
 }
 
 fn entry(name: &str, column: &ArrayRef, row: usize) -> Told<(String, Bson)> {
+    // Not every server takes it in an update, and then it would be too late.
+    if name.starts_with('$') {
+        return Err(format!(
+            "MongoDB takes no name that begins with '$' in a document: '{name}'"
+        ));
+    }
     Ok((name.to_string(), value(column, row)?))
 }
