@@ -21,6 +21,9 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// How many bytes are little: about what 20,000 records a second are in a pause.
 const LITTLE: usize = 32 << 10;
 
+/// How far behind an epoch may be, where two intervals are less: then rows wait in their source until it is published.
+const MOST_BEHIND_MS: i64 = 10_000;
+
 /// Asks a run to stop in good order.
 #[derive(Debug, Clone, Default)]
 pub struct Stop {
@@ -123,6 +126,12 @@ impl Run {
                 }
                 other => other,
             };
+            // What is read now makes the next epoch longer: where publishing is slower than reading, longer with each.
+            if matches!(commits, Commits::Busy(_)) && heart.has_missed(clock.now_ms()) {
+                observe(Event::Round(&engine));
+                waker.wait(NAP);
+                continue;
+            }
             let read = match engine.round() {
                 Err(error) if error.kind() == Kind::Stopped => {
                     info!("{error}");
@@ -198,6 +207,12 @@ impl Heart {
         self.last_ms = now_ms;
     }
 
+    /// Whether an epoch holds up the next one for so long that nothing more should be read.
+    fn has_missed(&self, now_ms: i64) -> bool {
+        let patience_ms = self.interval_ms.saturating_mul(2).max(MOST_BEHIND_MS);
+        now_ms.saturating_sub(self.last_ms) > patience_ms
+    }
+
     /// How long until the next beat. A clock that was set back must not keep the heart from beating, so it counts anew from there.
     fn wait(&mut self, now_ms: i64) -> Duration {
         self.last_ms = self.last_ms.min(now_ms);
@@ -270,6 +285,9 @@ mod tests {
         assert_eq!(heart.wait(1_099_000), Duration::ZERO);
         heart.beat(1_099_000);
         assert_eq!(heart.wait(1_099_000), Duration::from_secs(10));
+        // Longer than two intervals, or ten seconds.
+        assert!(!heart.has_missed(1_119_000));
+        assert!(heart.has_missed(1_119_001));
         // An hour back, so that the old time is not reached again for an hour.
         assert_eq!(heart.wait(1_099_000 - 3_600_000), Duration::from_secs(10));
         assert_eq!(heart.wait(1_109_000 - 3_600_000), Duration::ZERO);
