@@ -1,6 +1,5 @@
 //! `tributary generate`: events of a known kind, the same for the same seed.
 
-use super::runtime;
 use crate::error::{Error, Result};
 use crate::generate::{self, GenerateOptions, Generator, System};
 use std::io::{IsTerminal, Write};
@@ -66,9 +65,20 @@ pub fn generate(args: &Args) -> Result<u8> {
     };
     let count = args.count.unwrap_or(u64::MAX);
     let sent = match args.to.strip_prefix("kafka://") {
+        Some("") => {
+            return Err(Error::job(
+                "--to kafka:// names no broker; for example kafka://localhost:9092",
+            ));
+        }
         Some(servers) => {
-            let _runtime = runtime()?;
             generate::to_kafka(servers, system, events, count, args.rate, &mut progress)?
+        }
+        None if args.to.contains("://") => {
+            let what = format!(
+                "--to {}: events go to kafka://HOST:PORT or to a local folder",
+                args.to
+            );
+            return Err(Error::job(what));
         }
         None => generate::to_folder(&args.to, system, events, count, args.rate, &mut progress)?,
     };

@@ -28,6 +28,9 @@ use datafusion::prelude::SessionContext;
 use std::io::IsTerminal;
 use std::sync::Arc;
 
+/// What is logged by default. The client of object stores would tell of each try in an outage, of which there is one warning already.
+const QUIET: &str = "info,object_store=warn";
+
 /// Events from Kafka, joined and windowed by event time, landed exactly once as Parquet.
 #[derive(Parser)]
 #[command(name = "tributary", version, max_term_width = 100)]
@@ -38,7 +41,7 @@ pub struct Cli {
     #[arg(long, global = true, value_enum, env = "TRIBUTARY_LOG_FORMAT")]
     log_format: Option<LogFormat>,
     /// What is logged: error, warn, info, debug, or a filter such as tributary=debug.
-    #[arg(long, global = true, env = "TRIBUTARY_LOG", default_value = "info")]
+    #[arg(long, global = true, env = "TRIBUTARY_LOG", default_value = QUIET, value_parser = filter)]
     log: String,
 }
 
@@ -109,14 +112,21 @@ enum QueryFormat {
     Csv,
 }
 
+/// What to log, where it can be understood.
+fn filter(text: &str) -> Result<String, String> {
+    match tracing_subscriber::EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_string()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// Starts logging, to stderr.
 pub fn logging(cli: &Cli) {
     let terminal = std::io::stderr().is_terminal();
     let json = cli
         .log_format
         .map_or(!terminal, |format| format == LogFormat::Json);
-    let filter = tracing_subscriber::EnvFilter::try_new(&cli.log)
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let filter = tracing_subscriber::EnvFilter::new(&cli.log);
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);

@@ -107,6 +107,8 @@ pub fn run(args: Args) -> Result<u8> {
         },
     );
     reporter.finished(&result);
+    // A client that waits for a server which is away would keep it.
+    runtime.shutdown_background();
     let finish = result?;
     let seconds = (SystemClock.now_ms() - started) as f64 / 1000.0;
     info!(
@@ -156,7 +158,10 @@ pub fn work(
 ) -> Result<Finish> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let me = Owner::this_process();
-    runtime.block_on(job.check_share())?;
+    let unhindered = runtime.block_on(unless_stopped(stop, job.check_share()))?;
+    if unhindered.is_none() {
+        return Ok(Finish::Stopped);
+    }
     let store = job.epochs()?;
     let outside: Arc<dyn Connections> = Arc::new(Outside::new(
         job,
@@ -184,20 +189,19 @@ pub fn work(
             reporter.waiting(&message);
         },
     };
-    let claimed = runtime.block_on(async {
-        tokio::select! {
-            claimed = claim.run() => claimed.map(Some),
-            () = stopped(stop) => Ok(None),
-        }
-    })?;
-    let Some(claimed) = claimed else {
+    let Some(claimed) = runtime.block_on(unless_stopped(stop, claim.run()))? else {
         return Ok(Finish::Stopped);
     };
-    // Once more, now that its own epochs can be seen: another share may have started at the same moment.
-    runtime.block_on(job.check_share())?;
     let sources = ask_sources(&job.graph, outside.as_ref(), &waker)?;
-    let recovered =
-        runtime.block_on(epoch::recover(&store, &claimed, &publishers, hook.as_ref()))?;
+    let recovering = async {
+        // Once more, now that its own epochs can be seen: another share may have started at the same moment.
+        job.check_share().await?;
+        epoch::recover(&store, &claimed, &publishers, hook.as_ref()).await
+    };
+    // To break it off is as safe as to be killed; the claim stays.
+    let Some(recovered) = runtime.block_on(unless_stopped(stop, recovering))? else {
+        return Ok(Finish::Waiting);
+    };
     if let Some(previous) = &claimed.previous {
         info!(epoch = previous.epoch, "going on from the last epoch");
     }
@@ -248,6 +252,17 @@ pub fn work(
         runtime: runtime.handle().clone(),
     }
     .run(stop, observe)
+}
+
+/// What comes of something that may take long; None where the job is to stop first.
+async fn unless_stopped<T>(
+    stop: &Stop,
+    work: impl Future<Output = Result<T>>,
+) -> Result<Option<T>> {
+    tokio::select! {
+        done = work => done.map(Some),
+        () = stopped(stop) => Ok(None),
+    }
 }
 
 async fn stopped(stop: &Stop) {
