@@ -4,7 +4,9 @@ Written from the job's contract and the meaning of Flink SQL. Three things are s
 
 * Late rows. A watermark is two minutes behind the newest event time of its partition, and an operator's watermark is the
   minimum over partitions. So a row that is not late by the watermark of its own partition is late nowhere, and the tables are
-  exact. `Expected.may_be_late` lists the rows for which that cannot be said; a caller that wants exact tables asserts that it is empty.
+  exact. `Expected.may_be_late` lists the rows for which that cannot be said; a caller that wants exact tables asserts that it is empty, or
+  says which of them were `late`, and so are in no window. A breach or a dispatch that may be behind the watermark may have missed the
+  other: `Expected.unsure` has the ids of such breaches.
 * Malformed records. A record is malformed when it is not a JSON object in UTF-8, or a value cannot be read as its column's type.
   A missing field is NULL. A record on which one may disagree (the text "72" for a number) raises `Unspecified`.
 * Refused rows. A row without an event time, or one more than a day ahead of the clock, becomes a dead letter too.
@@ -50,6 +52,7 @@ class Expected:
     null: int = 0
     decoded: Counter = field(default_factory=Counter)
     may_be_late: list = field(default_factory=list)
+    unsure: set = field(default_factory=set)
 
 
 # ---- Bytes to rows ----
@@ -130,8 +133,8 @@ def day_and_hour(time_us):
 
 # ---- Rows to tables ----
 
-def compute(records, environment=None):
-    """The tables for `records`, in the order of their offsets within each partition."""
+def compute(records, environment=None, late=frozenset()):
+    """The tables for `records`, in the order of their offsets within each partition; `late` are places of readings that no window took."""
     setting = {name: int((environment or {}).get(name, default)) for name, default in DEFAULTS.items()}
     expected = Expected()
     readings, dispatches = [], []
@@ -152,6 +155,8 @@ def compute(records, environment=None):
             expected.refused.append(record)
             continue
         row["at"] = milliseconds(at)
+        row["behind"] = row["at"] <= newest[(record.topic, record.partition)] - 2 * MINUTE
+        row["late"] = (record.topic, record.partition, record.offset) in late
         split = (record.topic, record.partition)
         if minute_is_over(row["at"], newest[split] - 2 * MINUTE):
             expected.may_be_late.append(record)
@@ -168,8 +173,8 @@ def compute(records, environment=None):
             breaches.append(row)
     tables["emergency_vehicle_data"] = [raw(row, SCHEMAS[DISPATCHES]) for row in dispatches]
     tables["breaches"] = [breach_row(row) for row in breaches]
-    tables["vitals_1m"] = vitals(readings)
-    tables["emergency_responses"] = responses(breaches, dispatches, setting["RESPONSE_MINUTES"] * MINUTE)
+    tables["vitals_1m"] = vitals([row for row in readings if not row["late"]])
+    tables["emergency_responses"] = responses(breaches, dispatches, setting["RESPONSE_MINUTES"] * MINUTE, expected.unsure)
     return expected
 
 
@@ -230,7 +235,11 @@ def vitals(readings):
     return out
 
 
-def responses(breaches, dispatches, within):
+def unanswered(head, dt_and_hour):
+    return (*head, False, None, None, None, None, None, None, None, *dt_and_hour)
+
+
+def responses(breaches, dispatches, within, unsure):
     by_patient = defaultdict(list)
     for dispatch in dispatches:
         by_patient[dispatch["patient_id"]].append(dispatch)
@@ -239,13 +248,15 @@ def responses(breaches, dispatches, within):
         head = (breach["id"], breach["patient_id"], breach["at"], breach["reasons"], breach["severity"])
         candidates = by_patient[breach["patient_id"]] if breach["patient_id"] is not None else []
         answers = [d for d in candidates if breach["at"] <= d["at"] <= breach["at"] + within]
+        if breach["behind"] or any(d["behind"] for d in answers):
+            unsure.add(breach["id"])
         for d in answers:
             arrival = d["timestamp"]
             to_arrival = None if arrival is None else int(math.trunc((milliseconds(arrival) - breach["at"]) / SECOND))
             out.append((*head, d["vehicle_id"] is not None, d["vehicle_id"], d["vehicle_type"], d["at"], arrival,
                         (d["at"] - breach["at"]) // SECOND, to_arrival, distance(breach, d), *day_and_hour(breach["at"])))
         if not answers:
-            out.append((*head, False, None, None, None, None, None, None, None, *day_and_hour(breach["at"])))
+            out.append(unanswered(head, day_and_hour(breach["at"])))
     return out
 
 
