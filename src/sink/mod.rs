@@ -10,7 +10,7 @@
 //!
 //! Some tables are files: `files` keeps one open for each partition, `parquet` and `text` make their bytes, `upload`
 //! takes them to the staging folder, `publish` from there into the table. Others are `rows` that are stored with the epoch and delivered
-//! as a whole: `kafka`, `mongo`, `json_file`. `print` shows its lines at least once: what a terminal has shown cannot be taken back
+//! as a whole: `kafka`, `mongo`, `json_file`. What neither files nor texts can hold, `unholdable` finds. `print` shows its lines at least once: what a terminal has shown cannot be taken back
 //! when a process dies before it could say so.
 
 pub mod dead_letters;
@@ -38,6 +38,7 @@ mod suite;
 mod testing;
 mod text;
 mod text_files;
+mod unholdable;
 mod upload;
 
 pub(crate) use encode::Format;

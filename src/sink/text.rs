@@ -1,6 +1,7 @@
 //! Lines of text: a JSON object each, or CSV, as Flink writes them into files and records.
 
 use super::options::TableSpec;
+use super::unholdable;
 use crate::error::{Error, Result};
 use arrow::array::{Array, BinaryArray, BinaryBuilder};
 use arrow::csv::WriterBuilder as CsvBuilder;
@@ -91,8 +92,9 @@ impl TextFormat {
 }
 
 impl TextFormat {
-    /// Each row by itself, without a line's end.
+    /// Each row by itself, without a line's end. Fails where one of them cannot be a text.
     pub fn rows(&self, rows: &RecordBatch) -> Result<BinaryArray> {
+        unholdable::refuse(rows)?;
         let mut text = Vec::new();
         let mut records = BinaryBuilder::with_capacity(rows.num_rows(), 0);
         if rows.num_columns() == 0 {
