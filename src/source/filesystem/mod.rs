@@ -8,6 +8,7 @@
 //! stays within the memory budget, because only so many of them have their file open at a time.
 
 mod files;
+mod fit;
 mod parquet;
 mod records;
 mod shape;
