@@ -63,6 +63,12 @@ pub trait Source: Send {
     /// appeared while the job was away, so it is read from its beginning, whatever the job's options say.
     fn restored(&mut self) {}
 
+    /// Said behind the first answer of [`discover`](Source::discover): a checkpoint has these splits, not read to their end, and they are not
+    /// there any more. An error where what was not read of them is lost.
+    fn gone(&mut self, _splits: &[(Split, Position)]) -> Result<()> {
+        Ok(())
+    }
+
     /// Opens a split: at `from` when an epoch covers it already, else where the job's options say.
     fn open(&mut self, split: &Split, from: Option<Position>) -> Result<Box<dyn Reader>>;
 

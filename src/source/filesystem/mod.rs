@@ -216,6 +216,21 @@ impl Source for FilesystemSource {
         Ok(self.add(files))
     }
 
+    fn gone(&mut self, splits: &[(Split, Position)]) -> Result<()> {
+        let Some((Split { topic: name, .. }, position)) = splits.first() else {
+            return Ok(());
+        };
+        let others = match splits.len() - 1 {
+            0 => String::new(),
+            more => format!(" (and {more} more like it)"),
+        };
+        Err(Error::job(format!(
+            "table '{}': the file '{name}' is gone{others}, and was not read to its end: {} records of it were; put it back under this name, \
+             or start once with -D tributary.allow-dropped-state=true, which goes on without the rest of it",
+            self.folder.table, position.offset
+        )))
+    }
+
     fn open(&mut self, split: &Split, from: Option<Position>) -> Result<Box<dyn Reader>> {
         let file = self.files.get(split).cloned().ok_or_else(|| {
             Error::bug(format!(
