@@ -125,8 +125,7 @@ fn row(
                     .map(|(at, _)| at);
                 column_of.iter().for_each(|at: &usize| found[*at] = true);
             }
-            _ => Step::Skip(field.of.clone()),
-        });
+        }
     }
     let steps = fields.iter().zip(column_of).map(|(field, column)| {
         let Some(column) = column else {
@@ -199,7 +198,9 @@ fn plan(writer: &Schema, of: &Type, target: &DataType, own: Own) -> Plan {
         (Type::String, To::Utf8 | To::Binary)
         | (Type::Bytes(Meaning::Plain), To::Utf8)
         | (Type::Bytes(_), To::Binary) => Plan::Bytes,
-        (Type::Bytes(meaning), To::Decimal128(_, scale)) => decimal(None, *meaning, *scale),
+        (Type::Bytes(meaning), To::Decimal128(_, scale)) => {
+            decimal(None, *meaning, *scale).unwrap_or_else(misfit)
+        }
         (Type::Array(item), To::List(to)) => {
             let own = inner(own, |of| match of {
                 Type::Array(item) => Some(item),
@@ -230,7 +231,7 @@ fn plan(writer: &Schema, of: &Type, target: &DataType, own: Own) -> Plan {
             (Definition::Enum(symbols), To::Utf8) => Plan::Enum(symbols.clone()),
             (Definition::Fixed { size, .. }, To::Binary) => Plan::Fixed(*size),
             (Definition::Fixed { size, meaning }, To::Decimal128(_, scale)) => {
-                decimal(Some(*size), *meaning, *scale)
+                decimal(Some(*size), *meaning, *scale).unwrap_or_else(misfit)
             }
             _ => misfit(),
         },
@@ -251,13 +252,14 @@ fn inner<'a>(own: Own<'a>, deeper: impl Fn(&'a Type) -> Option<&'a Type>) -> Own
     Some((schema, found?))
 }
 
-/// Bytes that do not say what they are have the scale of their column, as in Flink.
-fn decimal(size: Option<usize>, meaning: Meaning, column_scale: i8) -> Plan {
+/// Bytes that do not say what they are have the scale of their column, as in Flink; those that say it in another way are no such number.
+fn decimal(size: Option<usize>, meaning: Meaning, column_scale: i8) -> Option<Plan> {
     let scale = match meaning {
         Meaning::Decimal { scale, .. } => scale,
+        Meaning::Unclear(_) => return None,
         _ => i32::from(column_scale),
     };
-    Plan::Decimal { size, scale }
+    Some(Plan::Decimal { size, scale })
 }
 
 fn rescale(from: TimeUnit, to: TimeUnit) -> Rescale {
