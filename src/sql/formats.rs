@@ -327,7 +327,10 @@ fn check_avro_confluent(table: &Table, place: Place) -> Parsed<()> {
             )
         }),
         Some(own) => Schema::parse(own, &[])
-            .and_then(|schema| avro::fits(&schema, &fields))
+            .and_then(|schema| {
+                avro::keeps_the_rules(&schema)?;
+                avro::fits(&schema, &fields)
+            })
             .map_err(|what| {
                 refuse("schema", what).hint("without this option the schema is made of the columns")
             }),
