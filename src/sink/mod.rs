@@ -224,6 +224,11 @@ pub fn check(table: &TableSpec) -> Result<()> {
     }
 }
 
+/// Refuses tables of one job that cannot be written beside each other.
+pub fn check_together(tables: &[TableSpec]) -> Result<()> {
+    json_file::check_together(tables)
+}
+
 /// The sink of a table on one lane.
 pub fn open(table: &TableSpec, context: &SinkContext) -> Result<Box<dyn Sink>> {
     Ok(match Connector::of(table)? {
