@@ -41,6 +41,7 @@ mod text_files;
 mod unholdable;
 mod upload;
 
+pub use crate::store::StoreOpener;
 pub(crate) use encode::Format;
 pub(crate) use files::slice_bytes;
 pub use limits::RecordLimits;
@@ -56,8 +57,6 @@ use crate::registry::RegistryOpener;
 use arrow::record_batch::RecordBatch;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use object_store::ObjectStore;
-use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -143,9 +142,6 @@ pub trait Publisher: Send + Sync {
         futures::future::ready(Ok(BTreeSet::new())).boxed()
     }
 }
-
-/// Opens the store that a URL or a local path leads to, and says where in it that is.
-pub type StoreOpener = Arc<dyn Fn(&str) -> Result<(Arc<dyn ObjectStore>, Path)> + Send + Sync>;
 
 /// What a sink is given of the world.
 #[derive(Clone)]

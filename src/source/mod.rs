@@ -20,13 +20,13 @@ mod suite;
 
 use crate::clock::Clock;
 use crate::decode::Reason;
+pub use crate::store::StoreOpener;
 pub use share::Share;
 
 use crate::error::{Error, Result};
 use crate::plan::Scan;
 use crate::registry::{self, RegistryOpener, Written};
 use arrow::record_batch::RecordBatch;
-use object_store::ObjectStore;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -79,10 +79,6 @@ pub trait Source: Send {
     /// Whether every split ends, and no new one will come.
     fn bounded(&self) -> bool;
 }
-
-/// Opens the store of a URL or a local path, and says where in it the path lies.
-pub type StoreOpener =
-    Arc<dyn Fn(&str) -> Result<(Arc<dyn ObjectStore>, object_store::path::Path)> + Send + Sync>;
 
 /// What the sources of one process share.
 #[derive(Clone)]

@@ -83,6 +83,9 @@ impl Located {
     }
 }
 
+/// Opens the store that a URL or a local path leads to, and says where in it that is.
+pub type StoreOpener = Arc<dyn Fn(&str) -> Result<(Arc<dyn ObjectStore>, Path)> + Send + Sync>;
+
 /// The schemes of the clouds.
 const CLOUDS: [&str; 6] = ["s3", "s3a", "gs", "az", "abfss", "abfs"];
 

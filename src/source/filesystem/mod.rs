@@ -76,7 +76,7 @@ struct Opening {
 
 /// The task that looks for new files; it ends with the source.
 struct Watch {
-    found: Receiver<Result<File>>,
+    found: Receiver<File>,
     task: AbortHandle,
 }
 
@@ -167,7 +167,7 @@ impl FilesystemSource {
                         let fresh: Vec<File> = fresh.collect();
                         known.extend(fresh.iter().map(|file| file.name.clone()));
                         for file in fresh {
-                            if new.send(Ok(file)).is_err() {
+                            if new.send(file).is_err() {
                                 return;
                             }
                             waker.wake();
@@ -212,7 +212,7 @@ impl Source for FilesystemSource {
         let Some(watch) = &self.watch else {
             return Ok(Vec::new());
         };
-        let files = watch.found.try_iter().collect::<Result<Vec<_>>>()?;
+        let files = watch.found.try_iter().collect();
         Ok(self.add(files))
     }
 
