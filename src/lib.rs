@@ -14,7 +14,7 @@
 //!
 //! [`store`] is where files and epochs lie: a local folder or a bucket; [`aws`] says who we are there, and [`mongo`] how a MongoDB is spoken to. [`catalog`] is told of the tables and partitions. [`registry`] has the schemas of records that are [`avro`]. [`lake`] reads what is published. [`http`] tells how it goes.
 //! [`generate`] makes events to try it with, and [`testing`] runs jobs as data. [`cli`] is the command.
-//! Only [`clock`] knows what time it is; [`time`] is the time that events carry; every failure is an [`error`] of one of six kinds.
+//! Only [`clock`] knows what time it is; [`time`] is the time that events carry, [`calendar`] which times have dates; every failure is an [`error`] of one of six kinds.
 
 pub mod cli;
 pub mod config;
@@ -51,6 +51,7 @@ pub mod http;
 pub mod generate;
 pub mod testing;
 
+pub mod calendar;
 pub mod clock;
 pub mod error;
 pub mod time;

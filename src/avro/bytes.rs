@@ -4,6 +4,9 @@ use super::schema::{Definition, Schema, Type};
 
 /// How deep values may lie in each other. Far beyond what anybody writes; a schema that holds itself must not exhaust the stack.
 const DEEPEST: u32 = 200;
+/// How many elements of arrays and maps a record may have beyond the number of its bytes. Nearly all have a byte at least; only nulls, records
+/// without fields and the like have none, and a few bytes could stand for any number of them.
+const WITHOUT_BYTES: usize = 1_000;
 
 /// The bytes are not what the schema says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,11 +23,17 @@ pub type Found<T> = Result<T, Broken>;
 pub struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// How many elements may still come.
+    elements: usize,
 }
 
 impl<'a> Cursor<'a> {
     pub fn new(bytes: &'a [u8]) -> Cursor<'a> {
-        Cursor { bytes, at: 0 }
+        Cursor {
+            bytes,
+            at: 0,
+            elements: bytes.len() + WITHOUT_BYTES,
+        }
     }
 
     pub fn at(&self) -> usize {
@@ -114,8 +123,8 @@ impl<'a> Cursor<'a> {
         index.ok_or_else(|| start.broken("there is no branch or symbol of this number"))
     }
 
-    /// How many elements the next block of an array or a map has; none at its end. An element has a byte at least: a count that
-    /// the record is too short for must not keep anybody counting.
+    /// How many elements the next block of an array or a map has; none at its end. A count that the record is too short for must not keep
+    /// anybody counting, nor many that are good by themselves.
     #[inline]
     pub fn block(&mut self) -> Found<usize> {
         let start = *self;
@@ -124,10 +133,12 @@ impl<'a> Cursor<'a> {
             // How many bytes they have, for who would step over them.
             self.long()?;
         }
-        usize::try_from(count.unsigned_abs())
-            .ok()
-            .filter(|count| *count <= self.left())
-            .ok_or_else(|| start.broken("the record is too short for so many elements"))
+        let count = usize::try_from(count.unsigned_abs()).ok();
+        let left = count.and_then(|count| Some((count, self.elements.checked_sub(count)?)));
+        let (count, left) =
+            left.ok_or_else(|| start.broken("the record is too short for so many elements"))?;
+        self.elements = left;
+        Ok(count)
     }
 
     /// Steps over a value.
@@ -270,6 +281,10 @@ mod tests {
                 .what
                 .contains("too short")
         );
+        // Three of them are no more than that, also at the end of the record; many blocks of them are.
+        assert_eq!(skip(&[0, 6, 0]), Ok(0));
+        let many = [&[0][..], &[0xd0, 0x0f].repeat(2_000), &[0]].concat();
+        assert!(skip(&many).unwrap_err().what.contains("too short"));
         assert!(skip(&[0xff; 20]).unwrap_err().what.contains("ten bytes"));
         assert!(
             Cursor::new(&[1])

@@ -11,6 +11,23 @@ pub fn encode_default(
     default: &Value,
     out: &mut Vec<u8>,
 ) -> Result<(), String> {
+    encode(schema, of, default, out, 0)
+}
+
+/// A record inside itself, whose default leaves it out, has no end.
+const DEEPEST: u32 = 100;
+
+fn encode(
+    schema: &Schema,
+    of: &Type,
+    default: &Value,
+    out: &mut Vec<u8>,
+    depth: u32,
+) -> Result<(), String> {
+    if depth > DEEPEST {
+        return Err(format!("the default of {} has no end", schema.describe(of)));
+    }
+    let deeper = depth + 1;
     let unfit = || format!("{default} is no default for {}", schema.describe(of));
     match (of, default) {
         (Type::Null, Value::Null) => {}
@@ -37,7 +54,7 @@ pub fn encode_default(
             if !items.is_empty() {
                 put_long(out, items.len() as i64);
                 for value in items {
-                    encode_default(schema, item, value, out)?;
+                    encode(schema, item, value, out, deeper)?;
                 }
             }
             out.push(0);
@@ -47,7 +64,7 @@ pub fn encode_default(
                 put_long(out, entries.len() as i64);
                 for (key, value) in entries {
                     put_bytes(out, key.as_bytes());
-                    encode_default(schema, of, value, out)?;
+                    encode(schema, of, value, out, deeper)?;
                 }
             }
             out.push(0);
@@ -58,7 +75,7 @@ pub fn encode_default(
             let fits = |(index, branch): (usize, &Type)| {
                 out.truncate(start);
                 put_long(out, index as i64);
-                encode_default(schema, branch, default, out).is_ok()
+                encode(schema, branch, default, out, deeper).is_ok()
             };
             if !branches.iter().enumerate().any(fits) {
                 return Err(unfit());
@@ -68,7 +85,7 @@ pub fn encode_default(
             (Definition::Record(fields), Value::Object(values)) => {
                 for field in fields {
                     let value = values.get(&field.name).or(field.default.as_ref());
-                    encode_default(schema, &field.of, value.ok_or_else(unfit)?, out)?;
+                    encode(schema, &field.of, value.ok_or_else(unfit)?, out, deeper)?;
                 }
             }
             (Definition::Enum(symbols), Value::String(symbol)) => {

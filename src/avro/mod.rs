@@ -6,11 +6,13 @@
 mod bytes;
 mod columns;
 mod defaults;
+mod rules;
 mod schema;
 mod wire;
 
 pub use bytes::{Broken, Cursor, put_bytes, put_long};
 pub use columns::{fits, of_columns};
 pub use defaults::encode_default;
+pub use rules::keeps_the_rules;
 pub use schema::{Definition, Field, Meaning, Schema, Type, is_name};
 pub use wire::{HEAD, ID_AT, head, parts};

@@ -36,7 +36,12 @@ pub enum Meaning {
     Date,
     Time(TimeUnit),
     Timestamp(TimeUnit),
-    Decimal { precision: u64, scale: i32 },
+    Decimal {
+        precision: u64,
+        scale: i32,
+    },
+    /// Bytes that are a number, but not one that can be read here: what they say they are.
+    Unclear(&'static str),
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -74,6 +79,11 @@ impl Schema {
             root,
             named: parser.named,
         })
+    }
+
+    /// All types that have names.
+    pub fn all_named(&self) -> &[Named] {
+        &self.named
     }
 
     pub fn named(&self, number: usize) -> &Named {
@@ -133,6 +143,7 @@ impl Schema {
             Meaning::Decimal { precision, scale } => {
                 format!("{word} (decimal({precision}, {scale}))")
             }
+            Meaning::Unclear(what) => format!("{word} ({what})"),
         }
     }
 }
@@ -334,9 +345,17 @@ fn logical(object: &Map<String, Value>) -> Option<&str> {
 
 fn decimal(object: &Map<String, Value>) -> Meaning {
     let number = |key: &str| object.get(key).and_then(Value::as_u64);
-    let scale = i32::try_from(number("scale").unwrap_or(0));
+    let scale = match object.get("scale") {
+        None => Some(0),
+        Some(scale) => scale.as_u64().and_then(|scale| i32::try_from(scale).ok()),
+    };
     match (logical(object), number("precision"), scale) {
-        (Some("decimal"), Some(precision), Ok(scale)) => Meaning::Decimal { precision, scale },
+        (Some("decimal"), Some(precision), Some(scale)) => Meaning::Decimal { precision, scale },
+        // What it would be read as without them is anybody's guess.
+        (Some("decimal"), ..) => {
+            Meaning::Unclear("decimal without numbers for precision and scale")
+        }
+        (Some("big-decimal"), ..) => Meaning::Unclear("big-decimal"),
         _ => Meaning::Plain,
     }
 }
@@ -399,6 +418,14 @@ mod tests {
             (
                 r#"{"type":"fixed","name":"f","size":4,"logicalType":"decimal","precision":9}"#,
                 "fixed (decimal(9, 0))",
+            ),
+            (
+                r#"{"type":"bytes","logicalType":"big-decimal"}"#,
+                "bytes (big-decimal)",
+            ),
+            (
+                r#"{"type":"bytes","logicalType":"decimal","precision":10,"scale":"2"}"#,
+                "bytes (decimal without numbers for precision and scale)",
             ),
             // Not for this type, and unknown: the plain type is left.
             (r#"{"type":"int","logicalType":"timestamp-millis"}"#, "int"),

@@ -104,6 +104,7 @@ impl Job {
         for table in &tables {
             sink::check(table).map_err(|error| error.at(path))?;
         }
+        sink::check_together(&tables).map_err(|error| error.at(path))?;
         let usual = match &settings.dead_letters_path {
             Some(path) => path.clone(),
             None => {

@@ -386,8 +386,8 @@ impl Strings {
     }
 }
 
-/// Nothing that is decoded has more bytes, or more elements, than the records it came from; and a run of records is
-/// refused when it is larger than an Arrow offset can say.
+/// Nothing that is decoded has more bytes than the records it came from, and a run of records is refused when it is larger than an Arrow offset can
+/// say. Nor has it more elements, but for those of Avro that have no byte: they are counted where they are read.
 #[inline(always)]
 pub fn offset(length: usize) -> i32 {
     length as i32

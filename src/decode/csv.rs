@@ -8,6 +8,7 @@ use super::fault::{Fault, Parsed, shown};
 use super::text::{self, TimeStyle};
 use super::time::Standard;
 use super::{Format, Value};
+use crate::sql::csv::CsvOptions;
 
 /// Dates and times are written as in SQL.
 const STYLE: TimeStyle = TimeStyle {
@@ -18,11 +19,7 @@ const STYLE: TimeStyle = TimeStyle {
 /// What the options of the format say.
 #[derive(Debug, Clone)]
 pub struct Csv {
-    pub delimiter: char,
-    pub quote: Option<char>,
-    pub escape: Option<char>,
-    pub null_literal: Option<String>,
-    pub allow_comments: bool,
+    pub written: CsvOptions,
     /// A value that does not fit becomes NULL, and so do fields that are missing at the end.
     pub ignore_parse_errors: bool,
     /// The record at offset 0 is a header.
@@ -39,7 +36,7 @@ impl Format for Csv {
         let text = value.text()?;
         let line = text.strip_suffix('\n').unwrap_or(text);
         let line = line.strip_suffix('\r').unwrap_or(line);
-        if line.is_empty() || (self.allow_comments && line.starts_with('#')) {
+        if line.is_empty() || (self.written.comments && line.starts_with('#')) {
             return Ok(0);
         }
         let mut fields = 0;
@@ -78,7 +75,7 @@ impl Format for Csv {
 
 impl Csv {
     fn append(&self, field: &str, start: usize, column: &mut Column) -> Parsed {
-        if self.null_literal.as_deref() == Some(field) {
+        if self.written.null.as_deref() == Some(field) {
             column.append_null();
             return Ok(());
         }
@@ -107,11 +104,17 @@ impl Csv {
         line: &'a str,
         start: usize,
     ) -> Parsed<(std::borrow::Cow<'a, str>, Option<usize>)> {
+        let CsvOptions {
+            delimiter,
+            quote,
+            escape,
+            ..
+        } = self.written;
         let rest = &line[start..];
-        let quoted = self.quote.filter(|quote| rest.starts_with(*quote));
-        if quoted.is_none() && self.escape.is_none() {
-            let end = rest.find(self.delimiter);
-            let next = end.map(|end| start + end + self.delimiter.len_utf8());
+        let quoted = quote.filter(|quote| rest.starts_with(*quote));
+        if quoted.is_none() && escape.is_none() {
+            let end = rest.find(delimiter);
+            let next = end.map(|end| start + end + delimiter.len_utf8());
             return Ok((rest[..end.unwrap_or(rest.len())].into(), next));
         }
         let mut text = String::new();
@@ -119,7 +122,7 @@ impl Csv {
         let mut closed = false;
         let mut chars = rest.char_indices().skip(usize::from(inside)).peekable();
         while let Some((at, char)) = chars.next() {
-            if !inside && char == self.delimiter {
+            if !inside && char == delimiter {
                 return Ok((text.into(), Some(start + at + char.len_utf8())));
             }
             if closed {
@@ -128,11 +131,11 @@ impl Csv {
                 }
                 let what = format!(
                     "expected {:?} behind a field in quotes, found {char:?}",
-                    self.delimiter
+                    delimiter
                 );
                 return Err(Fault::syntax(start + at, what));
             }
-            if Some(char) == self.escape {
+            if Some(char) == escape {
                 let Some((_, escaped)) = chars.next() else {
                     return Err(Fault::syntax(
                         start + at,

@@ -1,13 +1,15 @@
 //! Dead letters: rows that could not go on, kept as a table, each with its reason and where it came from.
 
 use super::Reason;
+use crate::calendar;
 use crate::error::{Error, Result};
 use crate::operator::hidden;
 use arrow::array::{
     ArrayRef, BinaryBuilder, Int32Builder, Int64Builder, StringArray, StringBuilder,
     TimestampMillisecondBuilder,
 };
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use arrow::json::WriterBuilder;
 use arrow::json::writer::LineDelimited;
 use arrow::record_batch::RecordBatch;
@@ -93,7 +95,9 @@ impl DeadLetters {
         self.topic.append_value(&letter.topic);
         self.partition.append_value(letter.partition);
         self.offset.append_value(letter.offset);
-        self.timestamp.append_option(letter.timestamp);
+        // A broker keeps any number that it is sent.
+        let timestamp = letter.timestamp.filter(|at_ms| calendar::shows(*at_ms));
+        self.timestamp.append_option(timestamp);
         self.key.append_option(letter.key.as_deref());
         self.value.append_option(letter.value.as_deref());
     }
@@ -117,19 +121,28 @@ impl DeadLetters {
     }
 }
 
-/// Each row as one line of JSON, without the hidden columns, with times as SQL writes them.
+/// Each row as one line of JSON, without the hidden columns, with times as SQL writes them. A time that has no date is its number.
 pub fn rows_as_json(rows: &RecordBatch) -> Result<Vec<Vec<u8>>> {
     let visible: Vec<usize> = (0..hidden::visible(rows.schema_ref())).collect();
     if visible.is_empty() {
         return Ok(vec![b"{}".to_vec(); rows.num_rows()]);
     }
+    let rows = rows.project(&visible)?;
+    if calendar::beyond(&rows).is_none() {
+        return lines(&rows);
+    }
+    let each = (0..rows.num_rows()).map(|row| lines(&with_numbers(rows.slice(row, 1))?));
+    Ok(each.collect::<Result<Vec<_>>>()?.concat())
+}
+
+fn lines(rows: &RecordBatch) -> Result<Vec<Vec<u8>>> {
     let mut text = Vec::new();
     let mut writer = WriterBuilder::new()
         .with_explicit_nulls(true)
         .with_timestamp_format("%Y-%m-%d %H:%M:%S%.f".to_owned())
         .with_timestamp_tz_format("%Y-%m-%d %H:%M:%S%.fZ".to_owned())
         .build::<_, LineDelimited>(&mut text);
-    writer.write(&rows.project(&visible)?)?;
+    writer.write(rows)?;
     writer.finish()?;
     drop(writer);
     // A line break inside a value is written as an escape.
@@ -146,6 +159,36 @@ pub fn rows_as_json(rows: &RecordBatch) -> Result<Vec<Vec<u8>>> {
         )));
     }
     Ok(lines)
+}
+
+/// Columns with times that have no date, as columns of numbers.
+fn with_numbers(rows: RecordBatch) -> Result<RecordBatch> {
+    let Some((at, _)) = calendar::beyond(&rows) else {
+        return Ok(rows);
+    };
+    let (mut fields, mut columns) = (rows.schema().fields().to_vec(), rows.columns().to_vec());
+    let numbers = number_type(fields[at].data_type());
+    columns[at] = cast(&columns[at], &numbers)?;
+    fields[at] = Arc::new(fields[at].as_ref().clone().with_data_type(numbers));
+    with_numbers(RecordBatch::try_new(
+        Arc::new(Schema::new(fields)),
+        columns,
+    )?)
+}
+
+fn number_type(data_type: &DataType) -> DataType {
+    let inside = |field: &FieldRef| {
+        let numbers = number_type(field.data_type());
+        Arc::new(field.as_ref().clone().with_data_type(numbers))
+    };
+    match data_type {
+        DataType::Timestamp(..) => DataType::Int64,
+        DataType::Date32 => DataType::Int32,
+        DataType::List(item) => DataType::List(inside(item)),
+        DataType::Map(entries, sorted) => DataType::Map(inside(entries), *sorted),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(inside).collect()),
+        other => other.clone(),
+    }
 }
 
 #[cfg(test)]
@@ -191,6 +234,38 @@ mod tests {
         assert_eq!(batch[PARTITION].as_string::<i32>().value(1), "2024-03-01");
         assert!(letters.is_empty());
         assert_eq!(letters.finish("2024-03-01").unwrap().num_rows(), 0);
+    }
+
+    #[test]
+    fn a_time_without_a_date_is_its_number() {
+        let times = |times: [i64; 2]| -> ArrayRef {
+            Arc::new(arrow::array::TimestampMillisecondArray::from(
+                times.to_vec(),
+            ))
+        };
+        let inside = Arc::new(Field::new("at", times([0, 0]).data_type().clone(), true));
+        let row = arrow::array::StructArray::from(vec![(inside, times([i64::MIN, 0]))]);
+        let rows = RecordBatch::try_from_iter([
+            ("at", times([i64::MAX, 0])),
+            ("row", Arc::new(row) as ArrayRef),
+        ])
+        .unwrap();
+        let lines = rows_as_json(&rows).unwrap();
+        let text = |row: usize| std::str::from_utf8(&lines[row]).unwrap();
+        assert_eq!(
+            text(0),
+            r#"{"at":9223372036854775807,"row":{"at":-9223372036854775808}}"#
+        );
+        assert_eq!(
+            text(1),
+            r#"{"at":"1970-01-01 00:00:00","row":{"at":"1970-01-01 00:00:00"}}"#
+        );
+        let mut letters = DeadLetters::default();
+        letters.push(&DeadLetter {
+            timestamp: Some(i64::MAX),
+            ..letter()
+        });
+        assert!(letters.finish("2024-03-01").unwrap()["timestamp"].is_null(0));
     }
 
     #[test]

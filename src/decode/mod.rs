@@ -24,7 +24,7 @@ mod raw;
 mod run;
 mod scan;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod text;
 mod time;
 

@@ -11,6 +11,7 @@ use super::{Decoder, Format};
 use crate::avro::Schema;
 use crate::error::{Error, Result};
 use crate::registry;
+use crate::sql::csv::CsvOptions;
 use crate::sql::{self, ColumnKind, Table};
 use arrow::datatypes::{DataType, SchemaRef};
 
@@ -150,17 +151,8 @@ fn csv(options: &FormatOptions, schema: &SchemaRef) -> Result<(Csv, OnError)> {
             return Err(options.at(Error::job(what)));
         }
     }
-    let quote = options.character("quote-character")?;
-    let quote = match options.flag("disable-quote-character")?.unwrap_or(false) {
-        true if quote.is_some() => {
-            return Err(options.error(
-                "disable-quote-character",
-                "cannot stand with a quote-character",
-            ));
-        }
-        true => None,
-        false => Some(quote.unwrap_or('"')),
-    };
+    let written = CsvOptions::of(|name| options.get(name))
+        .map_err(|wrong| options.error(wrong.option, wrong.what))?;
     let targets = options
         .physical()
         .map(|(name, _)| schema.index_of(name).ok())
@@ -168,11 +160,7 @@ fn csv(options: &FormatOptions, schema: &SchemaRef) -> Result<(Csv, OnError)> {
     let on_error = options.on_error()?;
     let header = "tributary.csv.header";
     let format = Csv {
-        delimiter: options.character("field-delimiter")?.unwrap_or(','),
-        quote,
-        escape: options.character("escape-character")?,
-        null_literal: options.get("null-literal").map(str::to_owned),
-        allow_comments: options.flag("allow-comments")?.unwrap_or(false),
+        written,
         ignore_parse_errors: on_error == OnError::Ignore,
         header: truth(options.table.options.get(header))
             .map_err(|what| options.full_error(header, what))?
@@ -268,20 +256,6 @@ impl<'a> FormatOptions<'a> {
 
     fn flag(&self, name: &str) -> Result<Option<bool>> {
         truth(self.get(name)).map_err(|what| self.error(name, what))
-    }
-
-    /// One character, or the escape of one.
-    fn character(&self, name: &str) -> Result<Option<char>> {
-        let Some(given) = self.get(name) else {
-            return Ok(None);
-        };
-        let mut chars = given.chars();
-        match (given, chars.next(), chars.next()) {
-            ("\\t", ..) => Ok(Some('\t')),
-            ("\\\\", ..) => Ok(Some('\\')),
-            (_, Some(char), None) => Ok(Some(char)),
-            _ => Err(self.error(name, format!("'{given}' is not one character"))),
-        }
     }
 
     fn on_error(&self) -> Result<OnError> {

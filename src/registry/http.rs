@@ -1,7 +1,8 @@
 //! A registry that speaks Confluent's protocol: Confluent's own, Apicurio at `/apis/ccompat/v7`, Karapace, Redpanda.
 //!
 //! What an answer asks for: to wait (nobody answers, or 5xx), to give other credentials (401, 403), to change the schema (409, 422), or to mend the
-//! URL, where it is no registry's answer at all. So a missing schema (40403) is never mistaken for a wrong path.
+//! URL, where it is no registry's answer at all. So a missing schema (40403) is never mistaken for a wrong path. Registries do not agree on what
+//! they say to ids that none of them gives, though (404, 400): from a URL that has answered as a registry before, those mean the same.
 
 use super::options::shown;
 use super::{Auth, Registry, SchemaText, Settings};
@@ -12,13 +13,24 @@ use futures::future::BoxFuture;
 use reqwest::{Certificate, Client, Identity, Method, Url};
 use serde_json::{Value, json};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const CONTENT: &str = "application/vnd.schemaregistry.v1+json";
 
+/// Registries count in Java's int: a larger number is garbage, and is not worth a question.
+const LAST_ID: u32 = i32::MAX as u32;
+
 pub struct HttpRegistry {
     client: Client,
-    urls: Vec<Url>,
+    at: Vec<At>,
     auth: Auth,
+}
+
+/// One of the URLs of a registry.
+struct At {
+    url: Url,
+    /// Whether it has answered as only a registry does.
+    proven: AtomicBool,
 }
 
 /// What a registry said.
@@ -26,6 +38,8 @@ struct Answer {
     status: u16,
     /// Who said it.
     from: String,
+    /// Whether that is known to be a registry.
+    proven: bool,
     body: Option<Value>,
 }
 
@@ -69,7 +83,14 @@ impl HttpRegistry {
         })?;
         Ok(HttpRegistry {
             client,
-            urls: settings.urls.clone(),
+            at: settings
+                .urls
+                .iter()
+                .map(|url| At {
+                    url: url.clone(),
+                    proven: AtomicBool::new(false),
+                })
+                .collect(),
             auth: settings.auth.clone(),
         })
     }
@@ -77,10 +98,10 @@ impl HttpRegistry {
     /// Asks one URL after the other until one answers.
     async fn ask(&self, method: Method, path: &[&str], body: Option<&Value>) -> Result<Answer> {
         let mut silent = Vec::new();
-        for url in &self.urls {
-            match self.ask_at(url, method.clone(), path, body).await {
-                Ok(answer) => return answer.judged(),
-                Err(why) => silent.push(format!("{}: {why}", shown(url))),
+        for at in &self.at {
+            match self.ask_at(at, method.clone(), path, body).await {
+                Ok(answer) => return Ok(answer),
+                Err(why) => silent.push(format!("{}: {why}", shown(&at.url))),
             }
         }
         Err(Error::retry(format!(
@@ -91,14 +112,18 @@ impl HttpRegistry {
 
     async fn ask_at(
         &self,
-        url: &Url,
+        at: &At,
         method: Method,
         path: &[&str],
         body: Option<&Value>,
     ) -> Result<Answer, String> {
-        let mut whole = url.clone();
+        let mut whole = at.url.clone();
         if let Ok(mut segments) = whole.path_segments_mut() {
             segments.pop_if_empty().extend(path);
+        }
+        // What a schema refers to is needed for as long as there are records of it, also where it was deleted for new ones.
+        if method == Method::GET && path.first() == Some(&"subjects") {
+            whole.set_query(Some("deleted=true"));
         }
         let mut request = self.client.request(method, whole).header("Accept", CONTENT);
         request = match &self.auth {
@@ -114,11 +139,16 @@ impl HttpRegistry {
         let response = request.send().await.map_err(|error| reason(&error))?;
         let status = response.status().as_u16();
         let body = response.bytes().await.map_err(|error| reason(&error))?;
-        let answer = Answer {
+        let mut answer = Answer {
             status,
-            from: shown(url),
+            from: shown(&at.url),
+            proven: false,
             body: serde_json::from_slice(&body).ok(),
         };
+        if answer.is_a_registrys() {
+            at.proven.store(true, Ordering::Relaxed);
+        }
+        answer.proven = at.proven.load(Ordering::Relaxed);
         match status {
             408 | 429 | 500.. => Err(format!("{status} {}", answer.message())),
             _ => Ok(answer),
@@ -128,7 +158,7 @@ impl HttpRegistry {
     /// Asks about a schema under a subject.
     async fn post(&self, path: &[&str], schema: &str) -> Result<Answer> {
         let body = json!({ "schema": schema });
-        self.ask(Method::POST, path, Some(&body)).await
+        self.ask(Method::POST, path, Some(&body)).await?.judged()
     }
 
     /// The schemas that some references lead to, each behind those that it needs itself. One that is not there is left out: whoever needs it says
@@ -150,7 +180,7 @@ impl HttpRegistry {
                 seen.push(key);
                 let version = version.to_string();
                 let path = ["subjects", subject, "versions", &version];
-                let answer = self.ask(Method::GET, &path, None).await?;
+                let answer = self.ask(Method::GET, &path, None).await?.judged()?;
                 if answer.is_missing()? {
                     continue;
                 }
@@ -167,10 +197,17 @@ impl HttpRegistry {
 #[async_trait]
 impl Registry for HttpRegistry {
     async fn schema(&self, id: u32) -> Result<Option<SchemaText>> {
+        if id > LAST_ID {
+            return Ok(None);
+        }
         let id = id.to_string();
         let answer = self
             .ask(Method::GET, &["schemas", "ids", &id], None)
             .await?;
+        if answer.proven && matches!(answer.status, 400 | 404) {
+            return Ok(None);
+        }
+        let answer = answer.judged()?;
         if answer.is_missing()? {
             return Ok(None);
         }
@@ -222,6 +259,16 @@ impl Answer {
         let body = self.body.as_ref();
         let said = body.and_then(|body| body["message"].as_str());
         said.unwrap_or("without a word").to_string()
+    }
+
+    /// Whether only a registry answers so: with a schema, an id, or the number of its own for what it does not have.
+    fn is_a_registrys(&self) -> bool {
+        let has = |key: &str| self.body.as_ref().is_some_and(|body| !body[key].is_null());
+        match self.status {
+            200..=299 => has("schema") || has("id"),
+            404 => matches!(self.error_code(), Some(40400..=40499)),
+            _ => false,
+        }
     }
 
     /// Turns away what no caller has an answer to.

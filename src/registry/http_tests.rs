@@ -50,6 +50,7 @@ async fn answer(State(server): State<Server>, request: Request) -> Response {
         return failed(401, 40101, "Unauthorized");
     }
     let path = request.uri().path().to_string();
+    let with_deleted = request.uri().query() == Some("deleted=true");
     let path: Vec<String> = path
         .split('/')
         .skip(1)
@@ -64,6 +65,12 @@ async fn answer(State(server): State<Server>, request: Request) -> Response {
     let schema = body["schema"].as_str().unwrap_or_default();
     let registry = &server.registry;
     match path[..] {
+        // As Confluent's answers to numbers that it never gives.
+        ["base", "schemas", "ids", "1000001"] => failed(404, 404, "HTTP 404 Not Found"),
+        ["base", "schemas", "ids", "1000002"] => failed(400, 400, "Bad Request"),
+        ["base", "subjects", "inner", ..] if !with_deleted => {
+            failed(404, 40402, "Version not found")
+        }
         ["base", "schemas", "ids", id] => match registry.schema(id.parse().unwrap()).await.unwrap()
         {
             None => failed(404, 40403, "Schema not found"),
@@ -182,6 +189,26 @@ async fn what_an_answer_asks_for_is_in_its_error() {
 }
 
 #[tokio::test]
+async fn an_id_that_no_registry_gives_is_not_there() {
+    let server = Server::default();
+    server.registry.put_avro(r#""int""#);
+    let keeper = server.registry.clone();
+    let registry = at(&server.start().await);
+    for id in [1 << 31, u32::MAX] {
+        assert_eq!(registry.schema(id).await.unwrap(), None);
+    }
+    assert_eq!(keeper.asked(), 0, "nobody is asked for those");
+    // What is not known to be a registry may be a wrong path, which is no reason to call records bad.
+    for id in [1_000_001, 1_000_002] {
+        assert_eq!(registry.schema(id).await.unwrap_err().kind(), Kind::Job);
+    }
+    assert!(registry.schema(1).await.unwrap().is_some());
+    for id in [1_000_001, 1_000_002] {
+        assert_eq!(registry.schema(id).await.unwrap(), None);
+    }
+}
+
+#[tokio::test]
 async fn credentials_are_sent_from_wherever_they_are() {
     let server = Server {
         wants_user: true,
@@ -224,7 +251,7 @@ async fn of_several_urls_the_first_that_answers_is_asked() {
 }
 
 #[tokio::test]
-async fn references_come_behind_what_they_need() {
+async fn references_come_behind_what_they_need_also_deleted_ones() {
     let server = Server::default();
     let id = server.registry.put(SchemaText {
         kind: "AVRO".into(),

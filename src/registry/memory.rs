@@ -50,6 +50,12 @@ impl MemoryRegistry {
         self.put(avro(text))
     }
 
+    /// Puts what a schema refers to beside it.
+    pub fn put_reference(&self, id: u32, text: &str) {
+        let at = usize::try_from(id).unwrap() - 1;
+        self.state().schemas[at].references.push(text.to_string());
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

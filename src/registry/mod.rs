@@ -4,8 +4,8 @@
 //! for tests, [`patient`] waits for one that is away. Readers ask through [`Schemas`], beside the lanes; tables that are written ask when
 //! they are opened and when they deliver.
 //!
-//! Guarantee: what an id stands for is known for good once it was answered. An outage is waited out, and no record is judged by it: only where the
-//! registry itself says that it has no such id is there none.
+//! Guarantee: the schema of an id is known for good once it was answered; that there is none, or none that can be read, is known for a minute. An
+//! outage is waited out, and no record is judged by it: only where the registry itself says that it has no such id is there none.
 
 mod http;
 #[cfg(test)]

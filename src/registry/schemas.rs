@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 /// How many questions are under way at a time.
 const AT_ONCE: usize = 8;
-/// How long the answer holds that there is no schema: somebody may restore one.
+/// How long the answer holds that there is no schema, or none that can be read: somebody may restore it, or what it refers to.
 const ABSENT_FOR_MS: i64 = 60_000;
 /// How many such answers are remembered: garbage can have as many ids as there are.
 const ABSENT_AT_MOST: usize = 10_000;
@@ -54,8 +54,8 @@ struct Known {
 
 enum Answer {
     Awaited,
-    Schema(Found),
-    Absent { since_ms: i64 },
+    Schema(Arc<Schema>),
+    Absent { since_ms: i64, why: String },
 }
 
 impl Schemas {
@@ -91,12 +91,11 @@ impl Schemas {
             }
             match known.answers.get(id) {
                 Some(Answer::Schema(schema)) => {
-                    into.insert(*id, schema.clone());
+                    into.insert(*id, Ok(Arc::clone(schema)));
                 }
                 Some(Answer::Awaited) => {}
-                Some(Answer::Absent { since_ms }) if now_ms - *since_ms < ABSENT_FOR_MS => {
-                    let why = "the schema registry does not have it".to_string();
-                    into.insert(*id, Err(why));
+                Some(Answer::Absent { since_ms, why }) if now_ms - *since_ms < ABSENT_FOR_MS => {
+                    into.insert(*id, Err(why.clone()));
                 }
                 Some(Answer::Absent { .. }) | None => {
                     known.answers.insert(*id, Answer::Awaited);
@@ -120,15 +119,18 @@ impl Schemas {
             // It is never closed.
             let _turn = room.acquire().await;
             let answer = registry.schema(id).await;
+            let found = answer.map(|text| match text {
+                Some(text) => parsed(&text),
+                None => Err("the schema registry does not have it".to_string()),
+            });
             let mut known = lock(&known);
-            match answer {
-                Ok(Some(text)) => {
-                    let schema = parsed(&text).map(Arc::new);
-                    known.answers.insert(id, Answer::Schema(schema));
+            match found {
+                Ok(Ok(schema)) => {
+                    known.answers.insert(id, Answer::Schema(Arc::new(schema)));
                 }
-                Ok(None) => {
+                Ok(Err(why)) => {
                     let since_ms = clock.now_ms();
-                    known.answers.insert(id, Answer::Absent { since_ms });
+                    known.answers.insert(id, Answer::Absent { since_ms, why });
                 }
                 Err(error) => known.failed = Some(error.at(name)),
             }

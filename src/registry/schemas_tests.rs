@@ -99,6 +99,23 @@ fn a_schema_is_asked_for_once_and_each_id_judged_by_itself() {
 }
 
 #[test]
+fn a_reference_that_is_missing_may_come_back() {
+    let bench = Bench::new();
+    let refers = bench
+        .registry
+        .put_avro(r#"{"type":"array","items":"other"}"#);
+    let schemas = bench.schemas();
+    let found = bench.wait(&schemas, &[refers]).unwrap();
+    assert!(found[&refers].clone().unwrap_err().contains("'other'"));
+    bench
+        .registry
+        .put_reference(refers, r#"{"type":"record","name":"other","fields":[]}"#);
+    assert!(bench.wait(&schemas, &[refers]).unwrap()[&refers].is_err());
+    bench.clock.advance(Duration::from_secs(61));
+    assert!(bench.wait(&schemas, &[refers]).unwrap()[&refers].is_ok());
+}
+
+#[test]
 fn an_outage_is_waited_out_and_spoken_of_twice() {
     let bench = Bench::new();
     let id = bench.registry.put_avro(r#""int""#);

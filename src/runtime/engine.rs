@@ -139,6 +139,7 @@ impl Engine {
                     .unwrap_or_default()
                     .to_string(),
                 max_drift_ms: drift.map_or(parts.max_drift_ms, millis),
+                may_drop: parts.allow_dropped_state,
             };
             let name = scan.table.name.clone();
             scans.insert(

@@ -64,6 +64,8 @@ pub struct ScanSplits {
     opening: Opening,
     /// Whether a checkpoint knows splits of it.
     restored: bool,
+    /// Whether the user goes on without what is left of splits that are gone.
+    may_drop: bool,
     /// Those that are read, by their numbers. Only these cost anything in a round.
     pub reading: BTreeMap<i32, LiveSplit>,
     /// Those that were read to their end, in that order: a checkpoint has to know that they were.
@@ -91,6 +93,8 @@ pub struct Habits {
     pub idle_timeout_ms: i64,
     pub group: String,
     pub max_drift_ms: i64,
+    /// `tributary.allow-dropped-state`.
+    pub may_drop: bool,
 }
 
 /// A source that asks its server for splits, on a thread of its own at first: a server that is away must hold up neither the other sources
@@ -147,6 +151,7 @@ impl ScanSplits {
             table,
             opening: Opening::Asking(source),
             restored: restored.is_some_and(|state| !state.splits.is_empty()),
+            may_drop: habits.may_drop,
             reading: BTreeMap::new(),
             finished: Vec::new(),
             group: habits.group,
@@ -207,7 +212,8 @@ impl ScanSplits {
         now_ms: i64,
     ) -> Result<Vec<Found>> {
         let mut found = Vec::new();
-        if self.opening() {
+        let was_opening = self.opening();
+        if was_opening {
             self.active_at_ms = now_ms;
         }
         for split in self.new_splits()? {
@@ -240,7 +246,34 @@ impl ScanSplits {
             self.reading.insert(*next_ordinal, live);
             *next_ordinal += 1;
         }
+        if was_opening && !self.opening() {
+            self.tell_of_gone()?;
+        }
         Ok(found)
+    }
+
+    /// Splits that were not read to their end, and that the source's first answer does not have any more.
+    fn tell_of_gone(&mut self) -> Result<()> {
+        let left = self.unclaimed.iter();
+        let left = left.filter(|(_, state)| !state.position.finished);
+        let gone: Vec<(Split, Position)> = left
+            .map(|(split, state)| (split.clone(), state.position))
+            .collect();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let told = match self.source() {
+            Some(source) => source.gone(&gone),
+            None => Ok(()),
+        };
+        match told {
+            Err(error) if self.may_drop => {
+                tracing::warn!("the job goes on without what is lost: {error}");
+                self.unclaimed.retain(|_, state| state.position.finished);
+                Ok(())
+            }
+            told => told,
+        }
     }
 
     /// Opens a split that was found; `None` where nothing is left to read of it.

@@ -20,6 +20,11 @@ impl Source for Scripted {
         Ok(Box::new(Standing(from.unwrap_or(at(0, false)))))
     }
 
+    fn gone(&mut self, splits: &[(Split, Position)]) -> Result<()> {
+        let names: Vec<&str> = splits.iter().map(|(split, _)| &*split.topic).collect();
+        Err(Error::job(format!("gone: {names:?}")))
+    }
+
     fn acknowledge(&mut self, _positions: &Positions) {}
 
     fn bounded(&self) -> bool {
@@ -43,6 +48,15 @@ fn at(offset: i64, finished: bool) -> Position {
 
 /// The splits of a source whose answer is there, opened.
 fn opened(names: &[&str], bounded: bool, restored: Option<&SourceState>) -> ScanSplits {
+    answered(names, bounded, restored, false).unwrap()
+}
+
+fn answered(
+    names: &[&str],
+    bounded: bool,
+    restored: Option<&SourceState>,
+    may_drop: bool,
+) -> Result<ScanSplits> {
     let splits = names.iter().map(|name| Split {
         topic: (*name).into(),
         partition: 0,
@@ -56,6 +70,7 @@ fn opened(names: &[&str], bounded: bool, restored: Option<&SourceState>) -> Scan
         idle_timeout_ms: TIMEOUT_MS,
         group: String::new(),
         max_drift_ms: 100,
+        may_drop,
     };
     let waker = Waker::default();
     let mut scan = ScanSplits::new(
@@ -67,12 +82,12 @@ fn opened(names: &[&str], bounded: bool, restored: Option<&SourceState>) -> Scan
     );
     let mut next = 0;
     while scan.opening() {
-        for found in scan.discover(&mut next, 1, 0).unwrap() {
-            scan.open(&found).unwrap();
+        for found in scan.discover(&mut next, 1, 0)? {
+            scan.open(&found)?;
         }
         std::thread::yield_now();
     }
-    scan
+    Ok(scan)
 }
 
 /// What a lane says of a split; `worked` where rows came.
@@ -110,6 +125,31 @@ fn a_watched_folder_is_idle_when_nothing_came_for_the_timeout() {
     let mut bounded = opened(&["a"], true, None);
     bounded.report(&report(0, 50, false, true, true), 20);
     assert_eq!(bounded.progress(20), Progress::at(EventTime::END));
+}
+
+#[test]
+fn a_split_that_is_gone_before_its_end_is_told() {
+    let state = |name: &str, offset: i64, finished: bool| SplitState {
+        topic: name.to_string(),
+        partition: 0,
+        position: at(offset, finished),
+        progress: Progress::START,
+    };
+    let restored = |splits: Vec<SplitState>| SourceState { splits };
+    // Who has read a file may clean it away.
+    let cleaned = restored(vec![state("a", 3, true), state("b", 3, false)]);
+    let scan = opened(&["b"], true, Some(&cleaned));
+    assert_eq!(
+        scan.state().splits.len(),
+        2,
+        "it is not read again if it comes back"
+    );
+
+    let lost = restored(vec![state("a", 3, false), state("b", 3, false)]);
+    let error = answered(&["b"], true, Some(&lost), false).err().unwrap();
+    assert!(error.to_string().contains(r#"gone: ["a"]"#), "{error}");
+    let scan = answered(&["b"], true, Some(&lost), true).unwrap();
+    assert_eq!(scan.state().splits.len(), 1, "it is given up for good");
 }
 
 #[test]

@@ -45,7 +45,9 @@ impl PrintSink {
     }
 
     fn append(&mut self, batch: &RecordBatch, kinds: Option<&[Kind]>) -> Result<()> {
-        let options = FormatOptions::default().with_null("null");
+        let options = FormatOptions::default()
+            .with_null("null")
+            .with_display_error(false);
         let columns: Vec<ArrayFormatter<'_>> = batch
             .columns()
             .iter()

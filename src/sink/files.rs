@@ -13,7 +13,9 @@ use super::partition::Partitioner;
 use super::place::Place;
 use super::text::TextFormat;
 use super::text_files::TextFiles;
-use super::{Carry, Rejected, Sink, SinkContext, Staging, Token, expect_columns, upload};
+use super::{
+    Carry, Rejected, Sink, SinkContext, Staging, Token, expect_columns, unholdable, upload,
+};
 use crate::error::{Error, Result};
 use arrow::record_batch::RecordBatch;
 use futures::FutureExt;
@@ -137,8 +139,11 @@ impl FileSink {
             return Ok(Rejected::new());
         }
         let now = self.context.clock.now_ms();
-        let shares = self.layout.partitioner.split(batch)?;
-        for (partition, rows) in shares.groups {
+        let (batch, mut rejected) = unholdable::apart(batch)?;
+        let shares = self.layout.partitioner.split(&batch)?;
+        rejected.extend(shares.rejected);
+        let groups = shares.groups.into_iter();
+        for (partition, rows) in groups.filter(|(_, rows)| rows.num_rows() > 0) {
             if !self.open.contains_key(&partition) {
                 self.make_room()?;
                 let file = OpenFile {
@@ -162,7 +167,7 @@ impl FileSink {
                 .map_err(|error| error.at(format!("table '{}'", self.table.name)))?;
         }
         self.roll(now)?;
-        Ok(shares.rejected)
+        Ok(rejected)
     }
 
     /// Closes files that the rolling policy wants closed. Where the clock was set back, they count anew from there.
@@ -312,9 +317,9 @@ impl Sink for FileSink {
         expect_columns(&self.table, &carried, true)?;
         match self.append(&carried)?.first() {
             None => Ok(()),
-            // They had a partition when they were written.
+            // They had a place when they were written.
             Some((_, why)) => Err(Error::job(format!(
-                "table '{}': a row of a file that is still open has no partition any more: {why}; stop the job with its old text first, \
+                "table '{}': a row of a file that is still open has no place in it any more: {why}; stop the job with its old text first, \
                  which closes its files, then start it with the new one",
                 self.table.name
             ))),

@@ -4,6 +4,7 @@ use super::options::TableSpec;
 use super::partition::Partitioner;
 use super::{
     Carry, Publisher, Rejected, Sink, SinkContext, Staging, Token, Uploads, expect_columns,
+    unholdable,
 };
 use crate::error::{Error, Result};
 use crate::operator::changes;
@@ -88,11 +89,13 @@ impl MemorySink {
     }
 
     fn take(&mut self, batch: &RecordBatch) -> Result<Rejected> {
-        let shares = self.partitioner.split(batch)?;
+        let (batch, mut rejected) = unholdable::apart(batch)?;
+        let shares = self.partitioner.split(&batch)?;
+        rejected.extend(shares.rejected);
         for (folder, rows) in shares.groups {
             self.rows.entry(folder).or_default().push(rows);
         }
-        Ok(shares.rejected)
+        Ok(rejected)
     }
 }
 

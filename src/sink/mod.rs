@@ -10,7 +10,7 @@
 //!
 //! Some tables are files: `files` keeps one open for each partition, `parquet` and `text` make their bytes, `upload`
 //! takes them to the staging folder, `publish` from there into the table. Others are `rows` that are stored with the epoch and delivered
-//! as a whole: `kafka`, `mongo`, `json_file`. `print` shows its lines at least once: what a terminal has shown cannot be taken back
+//! as a whole: `kafka`, `mongo`, `json_file`. What neither files nor texts can hold, `unholdable` finds. `print` shows its lines at least once: what a terminal has shown cannot be taken back
 //! when a process dies before it could say so.
 
 pub mod dead_letters;
@@ -38,8 +38,10 @@ mod suite;
 mod testing;
 mod text;
 mod text_files;
+mod unholdable;
 mod upload;
 
+pub use crate::store::StoreOpener;
 pub(crate) use encode::Format;
 pub(crate) use files::slice_bytes;
 pub use limits::RecordLimits;
@@ -55,8 +57,6 @@ use crate::registry::RegistryOpener;
 use arrow::record_batch::RecordBatch;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use object_store::ObjectStore;
-use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -143,9 +143,6 @@ pub trait Publisher: Send + Sync {
     }
 }
 
-/// Opens the store that a URL or a local path leads to, and says where in it that is.
-pub type StoreOpener = Arc<dyn Fn(&str) -> Result<(Arc<dyn ObjectStore>, Path)> + Send + Sync>;
-
 /// What a sink is given of the world.
 #[derive(Clone)]
 pub struct SinkContext {
@@ -221,6 +218,11 @@ pub fn check(table: &TableSpec) -> Result<()> {
         Connector::Blackhole => console::BlackholeSink::open(table).map(drop),
         Connector::Memory => memory::check(table),
     }
+}
+
+/// Refuses tables of one job that cannot be written beside each other.
+pub fn check_together(tables: &[TableSpec]) -> Result<()> {
+    json_file::check_together(tables)
 }
 
 /// The sink of a table on one lane.

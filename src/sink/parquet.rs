@@ -11,9 +11,10 @@ use super::encode::{Encoder, Format, Pieces};
 use super::files::slice_bytes;
 use super::options::TableSpec;
 use crate::error::{Error, Result};
-use arrow::compute::cast;
+use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
+use arrow::util::display::FormatOptions;
 use bytes::Bytes;
 use parquet::arrow::arrow_writer::{
     ArrowColumnWriter, ArrowRowGroupWriterFactory, ArrowWriterOptions, compute_leaves,
@@ -32,6 +33,11 @@ pub(crate) struct ParquetFormat {
     properties: WriterProperties,
 }
 
+/// A value that has no place in its column would become NULL in silence. Rows with one are turned away before.
+const STRICT: CastOptions<'static> = CastOptions {
+    safe: false,
+    format_options: FormatOptions::new(),
+};
 /// The names that Parquet prescribes inside lists and maps, in place of Arrow's.
 const COERCE_TYPES: bool = true;
 /// What the root of the file's schema is called.
@@ -177,7 +183,7 @@ impl Encoder for ParquetEncoder {
                 let column = batch.column(at);
                 let column = match column.data_type() == field.data_type() {
                     true => column.clone(),
-                    false => cast(column, field.data_type())?,
+                    false => cast_with_options(column, field.data_type(), &STRICT)?,
                 };
                 let leaves = compute_leaves(field, &column)?;
                 if own.is_empty() {

@@ -6,6 +6,8 @@ use super::merged::{self, Merged};
 use super::testing::{FlakyStore, Row, World, parquet_rows};
 use super::{Carry, Token};
 use crate::error::Kind;
+use arrow::array::{ArrayRef, Int64Array, StringArray, TimestampMillisecondArray};
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
@@ -126,6 +128,47 @@ fn a_row_without_a_possible_folder_is_given_back_and_counted() {
         assert_eq!(rows_of(&tokens), 2, "{name}");
         world.wait(world.publisher().publish(&tokens)).unwrap();
         expect_shown(&name, &world, &[FIRST[0], FIRST[2]]);
+    }
+}
+
+/// Also in memory, for the same reason.
+#[test]
+fn a_time_without_a_date_is_given_back_and_counted() {
+    for (name, mut world) in worlds() {
+        let mut fields = world.table.schema.fields().to_vec();
+        let millis = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
+        fields.push(Arc::new(Field::new("at", millis, true)));
+        world.table.schema = Arc::new(Schema::new(fields));
+        let rows = |rows: &[Row], times: Vec<Option<i64>>| {
+            let times = TimestampMillisecondArray::from(times).with_timezone("UTC");
+            let texts = |of: fn(&Row) -> &'static str| -> ArrayRef {
+                Arc::new(StringArray::from_iter_values(rows.iter().map(of)))
+            };
+            let ids = Int64Array::from_iter_values(rows.iter().map(|row| row.0));
+            let columns = vec![
+                Arc::new(ids) as ArrayRef,
+                texts(|row| row.1),
+                texts(|row| row.2),
+                Arc::new(times),
+            ];
+            RecordBatch::try_new(world.table.schema.clone(), columns).unwrap()
+        };
+        let mut sink = world.sink("o1");
+        let rejected = sink
+            .write(rows(&FIRST, vec![Some(0), Some(i64::MAX), None]))
+            .unwrap();
+        assert_eq!(rejected.len(), 1, "{name}");
+        assert_eq!(
+            rejected[0].0,
+            rows(&FIRST[1..2], vec![Some(i64::MAX)]),
+            "{name}"
+        );
+        assert!(rejected[0].1.contains("'at'"), "{name}: {}", rejected[0].1);
+        let mut staging = sink.stage(1, true).unwrap();
+        assert_eq!(staging.written, 3, "{name}");
+        let tokens = world.tokens(&mut staging).unwrap();
+        assert_eq!(rows_of(&tokens), 2, "{name}");
+        world.wait(world.publisher().publish(&tokens)).unwrap();
     }
 }
 

@@ -1,7 +1,9 @@
 //! Lines of text: a JSON object each, or CSV, as Flink writes them into files and records.
 
 use super::options::TableSpec;
+use super::unholdable;
 use crate::error::{Error, Result};
+use crate::sql::csv::CsvOptions;
 use arrow::array::{Array, BinaryArray, BinaryBuilder};
 use arrow::csv::WriterBuilder as CsvBuilder;
 use arrow::datatypes::DataType;
@@ -20,7 +22,6 @@ pub(super) enum TextFormat {
     Csv {
         delimiter: u8,
         quote: u8,
-        escape: Option<u8>,
         null: String,
     },
 }
@@ -50,6 +51,7 @@ const TIMESTAMPS: &str = "json.timestamp-format.standard";
 const IGNORE_NULLS: &str = "json.encode.ignore-null-fields";
 const DELIMITER: &str = "csv.field-delimiter";
 const QUOTE: &str = "csv.quote-character";
+const NO_QUOTE: &str = "csv.disable-quote-character";
 const ESCAPE: &str = "csv.escape-character";
 const NULL: &str = "csv.null-literal";
 
@@ -60,7 +62,7 @@ impl TextFormat {
     /// For files with these columns of the table.
     pub fn json(table: &TableSpec, columns: &[usize]) -> Result<TextFormat> {
         refuse_types(table, columns, "json", &|data_type| {
-            matches!(data_type, DataType::Binary | DataType::LargeBinary)
+            matches!(data_type, DataType::Binary)
         })?;
         let timestamps = match table.get(TIMESTAMPS) {
             None | Some("SQL") => Timestamps::Sql,
@@ -79,20 +81,34 @@ impl TextFormat {
     /// For files with these columns of the table.
     pub fn csv(table: &TableSpec, columns: &[usize]) -> Result<TextFormat> {
         refuse_types(table, columns, "csv", &|data_type| {
-            data_type.is_nested() || matches!(data_type, DataType::Binary | DataType::LargeBinary)
+            data_type.is_nested() || matches!(data_type, DataType::Binary)
         })?;
+        let options = CsvOptions::of(|name| table.get(&format!("csv.{name}")))
+            .map_err(|wrong| table.refuse(&format!("csv.{}", wrong.option), wrong.what))?;
+        if options.escape.is_some() {
+            // It would have to stand before itself too, in every field, which no writer of CSV does.
+            return Err(table.refuse(
+                ESCAPE,
+                "is only for tables that are read: without it quotes are doubled, which everybody reads; remove it",
+            ));
+        }
+        // They are ASCII where fields are quoted.
+        let byte = |char: char| u8::try_from(char).ok();
+        let quote = options.quote.and_then(byte);
         Ok(TextFormat::Csv {
-            delimiter: one_byte(table, DELIMITER)?.unwrap_or(b','),
-            quote: one_byte(table, QUOTE)?.unwrap_or(b'"'),
-            escape: one_byte(table, ESCAPE)?,
-            null: table.get(NULL).unwrap_or_default().to_string(),
+            delimiter: byte(options.delimiter).unwrap_or(b','),
+            quote: quote.ok_or_else(|| {
+                table.refuse(NO_QUOTE, "is only for tables that are read; remove it")
+            })?,
+            null: options.null.unwrap_or_default(),
         })
     }
 }
 
 impl TextFormat {
-    /// Each row by itself, without a line's end.
+    /// Each row by itself, without a line's end. Fails where one of them cannot be a text.
     pub fn rows(&self, rows: &RecordBatch) -> Result<BinaryArray> {
+        unholdable::refuse(rows)?;
         let mut text = Vec::new();
         let mut records = BinaryBuilder::with_capacity(rows.num_rows(), 0);
         if rows.num_columns() == 0 {
@@ -160,35 +176,19 @@ impl TextFormat {
             TextFormat::Csv {
                 delimiter,
                 quote,
-                escape,
                 null,
             } => {
-                let mut builder = CsvBuilder::new()
+                let builder = CsvBuilder::new()
                     .with_header(header)
                     .with_delimiter(*delimiter)
                     .with_quote(*quote)
                     .with_null(null.clone())
                     .with_timestamp_format(Timestamps::Sql.without_zone())
                     .with_timestamp_tz_format(Timestamps::Sql.with_zone());
-                if let Some(escape) = escape {
-                    builder = builder.with_double_quote(false).with_escape(*escape);
-                }
                 builder.build(to).write(rows)?;
             }
         }
         Ok(())
-    }
-}
-
-/// An option that is one ASCII character; `\t` is a tab.
-fn one_byte(table: &TableSpec, key: &str) -> Result<Option<u8>> {
-    match table.get(key) {
-        None => Ok(None),
-        Some("\\t") => Ok(Some(b'\t')),
-        Some(text) => match text.as_bytes() {
-            [byte] => Ok(Some(*byte)),
-            _ => Err(table.refuse(key, format!("'{text}' is not one ASCII character"))),
-        },
     }
 }
 
@@ -312,18 +312,70 @@ mod tests {
                 "1,\"a,\"\"b\"\"\",1970-01-01 00:00:01.500,1970-01-01 00:00:01.500Z"
             )
         );
-        let other = table(&[
-            (DELIMITER, ";"),
-            (NULL, "n/a"),
-            (ESCAPE, "\\"),
-            (QUOTE, "'"),
-        ]);
+        let other = table(&[(DELIMITER, ";"), (NULL, "n/a"), (ESCAPE, "'"), (QUOTE, "'")]);
         let text = written(TextFormat::csv(&other, &ALL).unwrap());
         assert!(text.starts_with("1;a,\"b\";1970"), "{text}");
         assert!(
             text.ends_with("\nn/a;n/a;1970-01-01 00:00:00;1970-01-01 00:00:00Z\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn what_is_written_as_csv_is_read_again() {
+        use crate::decode::testing;
+        let columns = [("a", DataType::Utf8), ("b", DataType::Utf8)];
+        let texts = [
+            ("a,b", "say \"hi\""),
+            ("\\", "\\\""),
+            ("two\nlines\r\n", "'quoted'"),
+            ("\"", "\"\""),
+            (" a ", "#;\t"),
+        ];
+        for options in [
+            &[][..],
+            &[(DELIMITER, ";"), (QUOTE, "'")],
+            &[(ESCAPE, "\"")],
+        ] {
+            let rows = RecordBatch::try_new(
+                testing::schema(&columns),
+                vec![
+                    Arc::new(StringArray::from_iter_values(texts.map(|row| row.0))),
+                    Arc::new(StringArray::from_iter_values(texts.map(|row| row.1))),
+                ],
+            );
+            let rows = rows.unwrap();
+            let mut table = table(options);
+            table.schema = rows.schema();
+            let format = TextFormat::csv(&table, &[0, 1]).unwrap();
+            let records = format.rows(&rows).unwrap();
+            let records: Vec<&str> = records
+                .iter()
+                .map(|record| std::str::from_utf8(record.unwrap()).unwrap())
+                .collect();
+            let options: Vec<_> = [("format", "csv")].iter().chain(options).copied().collect();
+            let decoded = testing::decoder(&columns, &options)
+                .decode(&testing::records(records))
+                .unwrap();
+            assert_eq!(decoded.batch, rows, "{options:?}");
+        }
+        for (option, value) in [(ESCAPE, "\\"), (NO_QUOTE, "true")] {
+            let error = TextFormat::csv(&table(&[(option, value)]), &ALL).unwrap_err();
+            assert!(error.to_string().contains(option), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_time_without_a_date_is_no_text() {
+        let times = TimestampMillisecondArray::from(vec![0, i64::MAX]);
+        let rows = RecordBatch::try_from_iter([("at", Arc::new(times) as _)]).unwrap();
+        let format = TextFormat::Json {
+            timestamps: Timestamps::Sql,
+            explicit_nulls: true,
+        };
+        assert_eq!(format.rows(&rows.slice(0, 1)).unwrap().len(), 1);
+        let error = format.rows(&rows).unwrap_err();
+        assert!(error.to_string().contains("'at'"), "{error}");
     }
 
     #[test]

@@ -20,13 +20,13 @@ mod suite;
 
 use crate::clock::Clock;
 use crate::decode::Reason;
+pub use crate::store::StoreOpener;
 pub use share::Share;
 
 use crate::error::{Error, Result};
 use crate::plan::Scan;
 use crate::registry::{self, RegistryOpener, Written};
 use arrow::record_batch::RecordBatch;
-use object_store::ObjectStore;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -63,6 +63,12 @@ pub trait Source: Send {
     /// appeared while the job was away, so it is read from its beginning, whatever the job's options say.
     fn restored(&mut self) {}
 
+    /// Said behind the first answer of [`discover`](Source::discover): a checkpoint has these splits, not read to their end, and they are not
+    /// there any more. An error where what was not read of them is lost.
+    fn gone(&mut self, _splits: &[(Split, Position)]) -> Result<()> {
+        Ok(())
+    }
+
     /// Opens a split: at `from` when an epoch covers it already, else where the job's options say.
     fn open(&mut self, split: &Split, from: Option<Position>) -> Result<Box<dyn Reader>>;
 
@@ -73,10 +79,6 @@ pub trait Source: Send {
     /// Whether every split ends, and no new one will come.
     fn bounded(&self) -> bool;
 }
-
-/// Opens the store of a URL or a local path, and says where in it the path lies.
-pub type StoreOpener =
-    Arc<dyn Fn(&str) -> Result<(Arc<dyn ObjectStore>, object_store::path::Path)> + Send + Sync>;
 
 /// What the sources of one process share.
 #[derive(Clone)]

@@ -53,6 +53,10 @@ impl Source for Registered {
         self.inner.restored();
     }
 
+    fn gone(&mut self, splits: &[(Split, Position)]) -> Result<()> {
+        self.inner.gone(splits)
+    }
+
     fn open(&mut self, split: &Split, from: Option<Position>) -> Result<Box<dyn Reader>> {
         Ok(Box::new(Waiting {
             inner: self.inner.open(split, from)?,

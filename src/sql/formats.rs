@@ -1,6 +1,7 @@
 //! The formats, and every option that each of them knows. Names and defaults are Flink's.
 
 use super::connectors::stored_columns;
+use super::csv::CsvOptions;
 use super::options::OptionSpec;
 use super::refusal::{Parsed, Refusal};
 use super::values::Kind;
@@ -28,7 +29,7 @@ pub const FORMATS: &[Format] = &[
         name: "csv",
         reads: true,
         options: CSV,
-        check: None,
+        check: Some(check_csv),
     },
     Format {
         name: "raw",
@@ -124,7 +125,7 @@ const CSV: &[OptionSpec] = &[
     OptionSpec::new(
         "csv.quote-character",
         Kind::Character,
-        "what stands around a field with a delimiter in it",
+        "what stands around a field with a delimiter in it; doubled inside of one",
     )
     .default("\""),
     OptionSpec::new(
@@ -138,16 +139,14 @@ const CSV: &[OptionSpec] = &[
         Kind::Boolean,
         "as json.ignore-parse-errors",
     ),
-    OptionSpec::new(
+    OptionSpec::not_yet(
         "csv.array-element-delimiter",
-        Kind::Character,
-        "what stands between two elements",
-    )
-    .default(";"),
+        "a nested column cannot be in CSV: leave it out, turn it into a STRING, or use json",
+    ),
     OptionSpec::new(
         "csv.escape-character",
         Kind::Character,
-        "what takes the next character's meaning away",
+        "what takes the next character's meaning away, where a table is read; another one than the other two",
     ),
     OptionSpec::new(
         "csv.null-literal",
@@ -252,6 +251,28 @@ const PARQUET: &[OptionSpec] = &[
     OptionSpec::not_yet("parquet.*", "Tributary chooses the layout of files itself"),
 ];
 
+fn check_csv(table: &Table, place: Place) -> Parsed<()> {
+    let entries = &table.options.entries;
+    let prefix = match is_key(table, place) {
+        true => "key.csv.",
+        false => "csv.",
+    };
+    let name = |option: &str| format!("{prefix}{option}");
+    CsvOptions::of(|option| table.options.get(&name(option)))
+        .map(drop)
+        .map_err(|wrong| {
+            let key = name(wrong.option);
+            let place = entries.get(&key).map_or(place, |entry| entry.place);
+            Refusal::new(place, format!("'{key}': {}", wrong.what))
+        })
+}
+
+/// Whether the option at this place chose the format of the key.
+fn is_key(table: &Table, place: Place) -> bool {
+    let key = table.options.entries.get("key.format");
+    key.is_some_and(|entry| entry.place == place)
+}
+
 fn check_raw(table: &Table, place: Place) -> Parsed<()> {
     // The key of a record may be raw while the value is not, so only a table that has nothing else is judged.
     let is_value = table
@@ -284,10 +305,7 @@ fn check_raw(table: &Table, place: Place) -> Parsed<()> {
 /// What can be said of a registry without asking it, and whether Avro can hold the columns.
 fn check_avro_confluent(table: &Table, place: Place) -> Parsed<()> {
     let entries = &table.options.entries;
-    let is_key = entries
-        .get("key.format")
-        .is_some_and(|entry| entry.place == place);
-    let (part, prefix) = match is_key {
+    let (part, prefix) = match is_key(table, place) {
         true => (RecordPart::Key, "key."),
         false => (RecordPart::Value, ""),
     };
@@ -309,7 +327,10 @@ fn check_avro_confluent(table: &Table, place: Place) -> Parsed<()> {
             )
         }),
         Some(own) => Schema::parse(own, &[])
-            .and_then(|schema| avro::fits(&schema, &fields))
+            .and_then(|schema| {
+                avro::keeps_the_rules(&schema)?;
+                avro::fits(&schema, &fields)
+            })
             .map_err(|what| {
                 refuse("schema", what).hint("without this option the schema is made of the columns")
             }),

@@ -4,6 +4,7 @@
 //! in silence. Whatever the text is, reading it ends with a script or an error.
 
 pub mod connectors;
+pub mod csv;
 pub mod formats;
 pub mod functions;
 pub mod options;

@@ -132,10 +132,13 @@ pub(super) fn fault(error: &StoreError) -> Fault {
         error if is_finished_upload(error) => Fault::Answer,
         StoreError::Generic { source, .. } => {
             let text = source.to_string();
+            // S3 says so with status 400 where a body was too long on its way.
+            let is_late = text.contains("<Code>RequestTimeout</Code>");
             let refused = text.contains("Received redirect without LOCATION")
                 || text.contains("(code: AccessDenied)");
             match status(&text) {
                 _ if refused => Fault::Permanent,
+                _ if is_late => Fault::Transient,
                 Some(408 | 429) | None => Fault::Transient,
                 Some(300..500) => Fault::Permanent,
                 Some(_) => Fault::Transient,
@@ -208,6 +211,12 @@ mod tests {
                     "Server returned non-2xx status code: 400 Bad Request: <Code>InvalidArgument</Code>",
                 ),
                 Fault::Permanent,
+            ),
+            (
+                generic(
+                    "Server returned non-2xx status code: 400 Bad Request: <Code>RequestTimeout</Code>",
+                ),
+                Fault::Transient,
             ),
             (
                 generic("DeleteObjects request failed for key x: no (code: AccessDenied)"),

@@ -7,6 +7,7 @@
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
@@ -19,8 +20,11 @@ use std::io::{self, Write};
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path as FilePath, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// How many files are found before they are asked for.
+const LISTED_AHEAD: usize = 1024;
 
 /// The whole file system as a store, durable.
 #[derive(Debug, Clone, Default)]
@@ -112,7 +116,8 @@ impl ObjectStore for DurableLocal {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.files.list(prefix)
+        let (files, prefix) = (self.files.clone(), prefix.cloned());
+        with_possible_names(move || files.list(prefix.as_ref()))
     }
 
     fn list_with_offset(
@@ -120,7 +125,8 @@ impl ObjectStore for DurableLocal {
         prefix: Option<&Path>,
         offset: &Path,
     ) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.files.list_with_offset(prefix, offset)
+        let (files, prefix, offset) = (self.files.clone(), prefix.cloned(), offset.clone());
+        with_possible_names(move || files.list_with_offset(prefix.as_ref(), &offset))
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
@@ -330,6 +336,32 @@ fn sync_parent(path: &FilePath) -> io::Result<()> {
         .map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
 
+/// A list without the files whose names no store can have: with a line break in them, or bytes that are no text. They would end it.
+fn with_possible_names(
+    list: impl FnOnce() -> BoxStream<'static, Result<ObjectMeta>> + Send + 'static,
+) -> BoxStream<'static, Result<ObjectMeta>> {
+    static WAS_SAID: AtomicBool = AtomicBool::new(false);
+    let (found, taken) = tokio::sync::mpsc::channel(LISTED_AHEAD);
+    // On a thread that tokio does not know: there the list is one of folders as they are walked through, always ready, and it goes on behind an error.
+    std::thread::spawn(move || {
+        let mut all = list();
+        while let Some(Some(entry)) = all.next().now_or_never() {
+            if let Err(Error::InvalidPath { source }) = &entry {
+                if !WAS_SAID.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(
+                        "files are passed over whose names cannot be used: {source}; rename them"
+                    );
+                }
+                continue;
+            }
+            if found.blocking_send(entry).is_err() {
+                return;
+            }
+        }
+    });
+    futures::stream::unfold(taken, async |mut taken| Some((taken.recv().await?, taken))).boxed()
+}
+
 fn translate(path: &FilePath, source: io::Error) -> Error {
     let place = path.display().to_string();
     match source.kind() {
@@ -414,6 +446,30 @@ mod tests {
         assert_eq!(names(folder.path()).len(), 1);
         let listed: Vec<_> = store.list(Some(&path)).try_collect().await.unwrap();
         assert_eq!(listed, []);
+    }
+
+    #[tokio::test]
+    async fn a_name_that_cannot_be_is_passed_over() {
+        use futures::TryStreamExt;
+        use std::os::unix::ffi::OsStrExt;
+        let (folder, path) = folder();
+        for name in [&b"a"[..], b"b\nc", b"d\xff", b"e"] {
+            let name = std::ffi::OsStr::from_bytes(name);
+            fs::write(folder.path().join(name), "1").unwrap();
+        }
+        let store = DurableLocal::new();
+        let names = async |list: BoxStream<'static, Result<ObjectMeta>>| {
+            let all: Vec<_> = list.try_collect().await.unwrap();
+            let names = all.iter().map(|file| file.location.filename().unwrap());
+            let mut names: Vec<String> = names.map(str::to_owned).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names(store.list(Some(&path))).await, ["a", "e"]);
+        let behind = store.list_with_offset(Some(&path), &path.clone().join("a"));
+        assert_eq!(names(behind).await, ["e"]);
+        let missing = store.list(Some(&path.clone().join("nothing")));
+        assert!(names(missing).await.is_empty());
     }
 
     #[tokio::test]

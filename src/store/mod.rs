@@ -83,6 +83,9 @@ impl Located {
     }
 }
 
+/// Opens the store that a URL or a local path leads to, and says where in it that is.
+pub type StoreOpener = Arc<dyn Fn(&str) -> Result<(Arc<dyn ObjectStore>, Path)> + Send + Sync>;
+
 /// The schemes of the clouds.
 const CLOUDS: [&str; 6] = ["s3", "s3a", "gs", "az", "abfss", "abfs"];
 
@@ -143,6 +146,23 @@ pub fn open_with(url: &str, encryption: &Encryption) -> Result<Located> {
             if trimmed.is_empty() { "/" } else { trimmed },
         ),
     }
+}
+
+/// One name for what a URL names, however that is spelt. Nothing is opened; of a URL that cannot be, it is the URL.
+pub fn place(url: &str) -> String {
+    let found = match url.split_once("://") {
+        None | Some(("file", _)) => {
+            open_with(url, &Encryption::default()).map(|located| format!("/{}", located.path))
+        }
+        Some((scheme, rest)) => split_bucket(url, rest).map(|(bucket, path)| {
+            let scheme = scheme
+                .strip_suffix('a')
+                .filter(|s| *s == "s3")
+                .unwrap_or(scheme);
+            format!("{scheme}://{bucket}/{path}")
+        }),
+    };
+    found.unwrap_or_else(|_| url.to_owned())
 }
 
 fn split_bucket<'a>(url: &str, rest: &'a str) -> Result<(&'a str, Path)> {

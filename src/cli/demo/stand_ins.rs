@@ -71,6 +71,7 @@ pub fn load(demo: &Demo, places: &Places) -> Result<(Job, Vec<Documents>)> {
         }
         sink::check(table)?;
     }
+    sink::check_together(&job.tables)?;
     Ok((job, documents))
 }
 

@@ -17,6 +17,7 @@ use arrow::datatypes::Fields;
 use plan::RowPlan;
 use read::Reader;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 pub struct Avro {
@@ -45,23 +46,18 @@ impl Avro {
         }
     }
 
-    fn learn(&mut self, id: u32) -> Parsed {
-        let what = match self.written.get(&id) {
-            Some(Ok(schema)) => match RowPlan::of(schema, &self.fields, self.own.as_ref()) {
-                Ok(plan) => {
-                    let schema = Arc::clone(schema);
-                    self.plans.insert(id, Known { schema, plan });
-                    return Ok(());
-                }
-                Err(what) => what,
-            },
-            Some(Err(what)) => what.clone(),
-            None => "nobody has asked for it".to_string(),
+    /// How records with this schema are read.
+    fn known(&mut self, id: u32) -> Result<&Known, String> {
+        let vacant = match self.plans.entry(id) {
+            Entry::Occupied(known) => return Ok(known.into_mut()),
+            Entry::Vacant(vacant) => vacant,
         };
-        Err(Fault::syntax(
-            avro::ID_AT,
-            format!("schema {id} cannot be used: {what}"),
-        ))
+        let schema = match self.written.get(&id) {
+            Some(schema) => schema.clone()?,
+            None => return Err("nobody has asked for it".to_string()),
+        };
+        let plan = RowPlan::of(&schema, &self.fields, self.own.as_ref())?;
+        Ok(vacant.insert(Known { schema, plan }))
     }
 }
 
@@ -74,14 +70,13 @@ impl Format for Avro {
 
     fn read(&mut self, value: Value, columns: &mut Row, _rows: usize) -> Parsed<usize> {
         let (id, _) = avro::parts(value.bytes).map_err(|what| Fault::syntax(0, what))?;
-        if !self.plans.contains_key(&id) {
-            self.learn(id)?;
-        }
-        if let Some(known) = self.plans.get(&id) {
-            let mut reader = Reader::behind_head(value.bytes, &known.schema)?;
-            reader.row(&known.plan, columns)?;
-            reader.end()?;
-        }
+        let known = self.known(id).map_err(|what| {
+            let what = format!("schema {id} cannot be used: {what}");
+            Fault::syntax(avro::ID_AT, what)
+        })?;
+        let mut reader = Reader::behind_head(value.bytes, &known.schema)?;
+        reader.row(&known.plan, columns)?;
+        reader.end()?;
         Ok(1)
     }
 }

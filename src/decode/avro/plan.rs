@@ -73,6 +73,9 @@ pub struct Instead {
 /// The table's own schema at some place, where the user has given one.
 type Own<'a> = Option<(&'a Arc<Schema>, &'a Type)>;
 
+/// Whether a column is known by the name of a field.
+type Names<'a> = &'a dyn Fn(&Field, &avro::Field) -> bool;
+
 impl RowPlan {
     /// From a schema to these columns, which the user's `own` schema may know more about.
     pub fn of(
@@ -105,27 +108,34 @@ fn row(
             .find(|field| field.name == column)?;
         Some((schema, field))
     };
-    let column_of = |field: &avro::Field| {
-        let named = |column: &Arc<Field>| *column.name() == field.name;
-        let also = |column: &Arc<Field>| {
-            own_field(column.name()).is_some_and(|(_, own)| own.aliases.contains(&field.name))
-        };
-        let by_name = columns.iter().position(named);
-        by_name.or_else(|| columns.iter().position(also))
+    let named = |column: &Field, field: &avro::Field| *column.name() == field.name;
+    let also_named = |column: &Field, field: &avro::Field| {
+        own_field(column.name()).is_some_and(|(_, own)| own.aliases.contains(&field.name))
     };
     let mut found = vec![false; columns.len()];
-    let mut steps = Vec::with_capacity(fields.len());
-    for field in fields {
-        steps.push(match column_of(field) {
-            // Another field may have had the name that this one is known by as well.
-            Some(column) if !std::mem::replace(&mut found[column], true) => {
-                let target = columns[column].data_type();
-                let own = own_field(columns[column].name()).map(|(own, field)| (own, &field.of));
-                Step::Read(column, plan(writer, &field.of, target, own))
+    let mut column_of = vec![None; fields.len()];
+    // A column's own name is looked for everywhere before its other ones are: a record may have both.
+    let ways: [Names; 2] = [&named, &also_named];
+    for is_of in ways {
+        for (field, column_of) in fields.iter().zip(&mut column_of) {
+            if column_of.is_none() {
+                let mut columns = columns.iter().enumerate();
+                *column_of = columns
+                    .find(|(at, column)| !found[*at] && is_of(column, field))
+                    .map(|(at, _)| at);
+                column_of.iter().for_each(|at: &usize| found[*at] = true);
             }
-            _ => Step::Skip(field.of.clone()),
-        });
+        }
     }
+    let steps = fields.iter().zip(column_of).map(|(field, column)| {
+        let Some(column) = column else {
+            return Step::Skip(field.of.clone());
+        };
+        let target = columns[column].data_type();
+        let own = own_field(columns[column].name()).map(|(own, field)| (own, &field.of));
+        Step::Read(column, plan(writer, &field.of, target, own))
+    });
+    let steps = steps.collect();
     let missing = (0..columns.len()).filter(|column| !found[*column]);
     let missing = missing.map(|column| {
         let Some((schema, field)) = own_field(columns[column].name()) else {
@@ -188,7 +198,9 @@ fn plan(writer: &Schema, of: &Type, target: &DataType, own: Own) -> Plan {
         (Type::String, To::Utf8 | To::Binary)
         | (Type::Bytes(Meaning::Plain), To::Utf8)
         | (Type::Bytes(_), To::Binary) => Plan::Bytes,
-        (Type::Bytes(meaning), To::Decimal128(_, scale)) => decimal(None, *meaning, *scale),
+        (Type::Bytes(meaning), To::Decimal128(_, scale)) => {
+            decimal(None, *meaning, *scale).unwrap_or_else(misfit)
+        }
         (Type::Array(item), To::List(to)) => {
             let own = inner(own, |of| match of {
                 Type::Array(item) => Some(item),
@@ -219,7 +231,7 @@ fn plan(writer: &Schema, of: &Type, target: &DataType, own: Own) -> Plan {
             (Definition::Enum(symbols), To::Utf8) => Plan::Enum(symbols.clone()),
             (Definition::Fixed { size, .. }, To::Binary) => Plan::Fixed(*size),
             (Definition::Fixed { size, meaning }, To::Decimal128(_, scale)) => {
-                decimal(Some(*size), *meaning, *scale)
+                decimal(Some(*size), *meaning, *scale).unwrap_or_else(misfit)
             }
             _ => misfit(),
         },
@@ -240,13 +252,14 @@ fn inner<'a>(own: Own<'a>, deeper: impl Fn(&'a Type) -> Option<&'a Type>) -> Own
     Some((schema, found?))
 }
 
-/// Bytes that do not say what they are have the scale of their column, as in Flink.
-fn decimal(size: Option<usize>, meaning: Meaning, column_scale: i8) -> Plan {
+/// Bytes that do not say what they are have the scale of their column, as in Flink; those that say it in another way are no such number.
+fn decimal(size: Option<usize>, meaning: Meaning, column_scale: i8) -> Option<Plan> {
     let scale = match meaning {
         Meaning::Decimal { scale, .. } => scale,
+        Meaning::Unclear(_) => return None,
         _ => i32::from(column_scale),
     };
-    Plan::Decimal { size, scale }
+    Some(Plan::Decimal { size, scale })
 }
 
 fn rescale(from: TimeUnit, to: TimeUnit) -> Rescale {

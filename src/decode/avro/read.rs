@@ -1,6 +1,6 @@
 //! Reads one record into the columns, as its plan says.
 
-use super::super::columns::{Column, Row, Values, note_replaced, offset};
+use super::super::columns::{Column, Row, Values, note_replaced};
 use super::super::fault::{Fault, Parsed};
 use super::plan::{Plan, Rescale, RowPlan, Step};
 use crate::avro::{Broken, Cursor, HEAD, Schema};
@@ -152,7 +152,7 @@ impl<'a> Reader<'a> {
                         self.value(item, items)?;
                     }
                 }
-                ends.push(offset(items.len()));
+                ends.push(end(at, items.len())?);
             }
             (
                 Plan::Map(value),
@@ -176,7 +176,7 @@ impl<'a> Reader<'a> {
                     }
                 }
                 note_replaced(keys, first, values.len(), replaced);
-                ends.push(offset(values.len()));
+                ends.push(end(at, values.len())?);
             }
             (Plan::Row(plan), Values::Row(row)) => self.row(plan, row)?,
             (Plan::Misfit(what), _) => return Err(Fault::value(Some(at), what.clone())),
@@ -199,6 +199,14 @@ fn null(column: &mut Column, what: &str) -> Parsed {
     }
     column.append_null();
     Ok(())
+}
+
+/// Where an array or a map ends among the elements of its column.
+fn end(at: usize, elements: usize) -> Parsed<i32> {
+    i32::try_from(elements).map_err(|_| {
+        let what = "a run of records has more elements than a column can hold";
+        Fault::value(Some(at), what)
+    })
 }
 
 #[cold]

@@ -331,6 +331,51 @@ fn a_schema_of_the_tables_own_has_defaults_and_other_names() {
     );
 }
 
+#[test]
+fn a_name_of_its_own_comes_before_another_name() {
+    let own = fields(r#"{"name":"id","type":"long","aliases":["number"]}"#);
+    let columns = [("id", DataType::Int64)];
+    let options = [&FORMAT[..], &[("avro-confluent.schema", &own)]].concat();
+    let mut decoder = open(&table(&columns, &options), schema(&columns), &[true]).unwrap();
+    // A writer that had both, for a while.
+    for both in [["number", "id"], ["id", "number"]] {
+        let names = both.map(|name| format!(r#"{{"name":"{name}","type":"long"}}"#));
+        let id = if both[0] == "id" { 1 } else { 2 };
+        let value = record(id, |out| {
+            both.iter()
+                .for_each(|name| put_long(out, if *name == "id" { 5 } else { 6 }));
+        });
+        let schemas = [(id, &*fields(&names.join(",")))];
+        let decoded = decoder.decode(&written(&[value], &schemas)).unwrap();
+        assert_eq!(lines(&decoded), [r#"{"id":5}"#], "{both:?}");
+    }
+}
+
+#[test]
+fn elements_without_bytes_are_few() {
+    let nulls = r#"{"type":"array","items":"null"}"#;
+    let list = || DataType::List(Arc::new(Field::new("item", DataType::Int32, true)));
+    let three = one(nulls, &[6, 0], list());
+    assert_eq!(three.as_deref(), Ok(r#"{"v":[null,null,null]}"#));
+    let blocks = [0xd0, 0x0f].repeat(10_000);
+    let error = one(nulls, &blocks, list()).unwrap_err();
+    assert!(error.contains("too short for so many"), "{error}");
+}
+
+#[test]
+fn numbers_that_are_written_in_another_way_are_not_guessed() {
+    for of in [
+        r#"{"type":"bytes","logicalType":"big-decimal"}"#,
+        r#"{"type":"bytes","logicalType":"decimal","precision":4,"scale":"2"}"#,
+        r#"{"type":"fixed","name":"f","size":1,"logicalType":"decimal","scale":2}"#,
+    ] {
+        let error = one(of, &[2, 1], DataType::Decimal128(4, 2)).unwrap_err();
+        assert!(error.contains("cannot be read as DECIMAL"), "{error}");
+    }
+    let plain = one(r#""bytes""#, &[2, 1], DataType::Decimal128(4, 2));
+    assert_eq!(plain.as_deref(), Ok(r#"{"v":0.01}"#));
+}
+
 fn map() -> MapBuilder<StringBuilder, Int32Builder> {
     let names = MapFieldNames {
         entry: "entries".into(),

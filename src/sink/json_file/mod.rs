@@ -18,12 +18,50 @@ mod tests;
 use super::rows::{RowPublisher, RowSink};
 use super::{Publisher, Sink, SinkContext, TableSpec};
 use crate::error::Result;
+use crate::sql::connectors::json_file::{HEADING, PATH};
+use crate::store;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use target::{JsonFileTarget, Layout};
 
 /// Refuses a table that could not be written.
 pub(super) fn check(table: &TableSpec) -> Result<()> {
     Layout::of(table).map(drop)
+}
+
+/// Refuses tables that would hide each other in one document.
+pub(super) fn check_together(tables: &[TableSpec]) -> Result<()> {
+    let mut seen: BTreeMap<String, Vec<(&TableSpec, Layout)>> = BTreeMap::new();
+    for table in tables {
+        if table.get("connector") != Some("tributary-json-file") {
+            continue;
+        }
+        let layout = Layout::of(table)?;
+        let others = seen.entry(store::place(&layout.path)).or_default();
+        for (other, known) in others.iter() {
+            if known.heading == layout.heading {
+                return Err(table.refuse(
+                    HEADING,
+                    format!(
+                        "the table '{}' has the heading '{}' of the same document: give each table another one",
+                        other.name, layout.heading
+                    ),
+                ));
+            }
+            // What belongs to a document is known by its path as it is written.
+            if known.path != layout.path {
+                return Err(table.refuse(
+                    PATH,
+                    format!(
+                        "the table '{}' names the same document '{}': write the path alike",
+                        other.name, known.path
+                    ),
+                ));
+            }
+        }
+        others.push((table, layout));
+    }
+    Ok(())
 }
 
 pub(super) fn open(table: &TableSpec, context: &SinkContext) -> Result<Box<dyn Sink>> {

@@ -27,7 +27,7 @@ const VALUE: &str = "value";
 /// How the entries of one table are made.
 pub struct Layout {
     pub path: String,
-    heading: String,
+    pub heading: String,
     key: Vec<usize>,
     value: Vec<usize>,
     key_format: TextFormat,

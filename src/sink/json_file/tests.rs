@@ -262,3 +262,38 @@ async fn published(bench: &Bench, owner: &str, tokens: &[Token]) -> Result<()> {
     Publisher::open(&publisher).await?;
     publisher.publish(tokens).await
 }
+
+#[test]
+fn tables_that_would_hide_each_other_are_refused() {
+    let table = |name: &str, path: &str, heading: Option<&str>| {
+        let mut world = World::in_memory("tributary-json-file", "");
+        world.set("path", path);
+        if let Some(heading) = heading {
+            world.set("tributary.json-file.heading", heading);
+        }
+        world.table.name = name.to_string();
+        world.table.primary_key = vec!["id".into()];
+        world.table
+    };
+    let one = || table("a", "lake/counts.json", None);
+    for other in [
+        table("b", "lake/counts.json", None),
+        table("b", "lake/other.json", Some("a")),
+        table("b", "s3://lake/counts.json", Some("a")),
+    ] {
+        super::check_together(&[one(), other]).unwrap();
+    }
+    let absolute = std::path::absolute("lake/counts.json").unwrap();
+    let url = format!("file://{}", absolute.display());
+    for (other, expected) in [
+        (
+            table("b", "lake/counts.json", Some("a")),
+            "'tributary.json-file.heading'",
+        ),
+        (table("b", "./lake/../lake/counts.json", None), "'path'"),
+        (table("b", &url, None), "write the path alike"),
+    ] {
+        let error = super::check_together(&[one(), other]).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+}

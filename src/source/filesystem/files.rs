@@ -94,7 +94,7 @@ impl File {
 pub(super) fn partition_value(path: &str, column: &str) -> Option<String> {
     let mut parts = path.split('/').filter_map(|part| part.split_once('='));
     parts
-        .rfind(|(name, _)| *name == column)
+        .rfind(|(name, _)| *name == column || unescaped(name) == column)
         .map(|(_, value)| unescaped(value))
 }
 
@@ -107,6 +107,7 @@ pub(crate) fn unescaped(text: &str) -> String {
         let hex = (bytes[at] == b'%')
             .then(|| text.get(at + 1..at + 3))
             .flatten()
+            .filter(|hex| hex.bytes().all(|digit| digit.is_ascii_hexdigit()))
             .and_then(|hex| u8::from_str_radix(hex, 16).ok());
         match hex {
             Some(byte) => {
@@ -120,4 +121,20 @@ pub(crate) fn unescaped(text: &str) -> String {
         }
     }
     String::from_utf8_lossy(&out).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_path_says_is_unescaped_on_both_sides_of_the_sign() {
+        let path = "lake/t/a%2Fb=x%3Ay/dt=1/part.json";
+        let value = |column: &str| partition_value(path, column);
+        assert_eq!(value("a/b").as_deref(), Some("x:y"));
+        assert_eq!(value("dt").as_deref(), Some("1"));
+        assert_eq!(value("other"), None);
+        // A sign is no digit.
+        assert_eq!(unescaped("%+5 %5 %41%"), "%+5 %5 A%");
+    }
 }

@@ -8,6 +8,7 @@
 //! stays within the memory budget, because only so many of them have their file open at a time.
 
 mod files;
+mod fit;
 mod parquet;
 mod records;
 mod shape;
@@ -75,7 +76,7 @@ struct Opening {
 
 /// The task that looks for new files; it ends with the source.
 struct Watch {
-    found: Receiver<Result<File>>,
+    found: Receiver<File>,
     task: AbortHandle,
 }
 
@@ -166,7 +167,7 @@ impl FilesystemSource {
                         let fresh: Vec<File> = fresh.collect();
                         known.extend(fresh.iter().map(|file| file.name.clone()));
                         for file in fresh {
-                            if new.send(Ok(file)).is_err() {
+                            if new.send(file).is_err() {
                                 return;
                             }
                             waker.wake();
@@ -211,8 +212,23 @@ impl Source for FilesystemSource {
         let Some(watch) = &self.watch else {
             return Ok(Vec::new());
         };
-        let files = watch.found.try_iter().collect::<Result<Vec<_>>>()?;
+        let files = watch.found.try_iter().collect();
         Ok(self.add(files))
+    }
+
+    fn gone(&mut self, splits: &[(Split, Position)]) -> Result<()> {
+        let Some((Split { topic: name, .. }, position)) = splits.first() else {
+            return Ok(());
+        };
+        let others = match splits.len() - 1 {
+            0 => String::new(),
+            more => format!(" (and {more} more like it)"),
+        };
+        Err(Error::job(format!(
+            "table '{}': the file '{name}' is gone{others}, and was not read to its end: {} records of it were; put it back under this name, \
+             or start once with -D tributary.allow-dropped-state=true, which goes on without the rest of it",
+            self.folder.table, position.offset
+        )))
     }
 
     fn open(&mut self, split: &Split, from: Option<Position>) -> Result<Box<dyn Reader>> {

@@ -1,7 +1,8 @@
 //! Reads a Parquet file: the columns that the job uses, in the types that the table declares.
 
 use super::super::{BadRow, Columns, FileFacts, Poll, Position, Reader, Waker};
-use super::shape::{Shape, cast};
+use super::fit::fit;
+use super::shape::Shape;
 use super::turns::{FileReader, Place};
 use super::{File, Opening};
 use crate::decode::Reason;
@@ -235,7 +236,7 @@ fn fitted(batch: &RecordBatch, shape: &Shape, file: &File) -> Result<RecordBatch
             shape.in_path(field, &file.name, rows)?
         } else {
             match batch.column_by_name(field.name()) {
-                Some(column) => cast(column, field)?,
+                Some(column) => fit(column, field)?,
                 None => new_null_array(field.data_type(), rows),
             }
         };

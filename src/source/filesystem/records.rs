@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::sql::Table;
+use crate::sql::csv::{CsvOptions, Wrong};
 
 /// How a CSV table quotes; a line break inside quotes belongs to the record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,32 +17,20 @@ pub(super) struct Quoting {
 impl Quoting {
     /// What the table's `csv.*` options say; `None` where quotes mean nothing.
     pub fn of(table: &Table) -> Result<Option<Self>> {
-        let character = |key: &str, otherwise: Option<u8>| {
-            let text = match table.options.get(key) {
-                None => return Ok(otherwise),
-                Some("\\t") => "\t",
-                Some(text) => text,
-            };
-            match text.as_bytes() {
-                // Of a longer character the last byte is enough to see where a field begins.
-                [.., last] if text.chars().count() == 1 => Ok(Some(*last)),
-                _ => Err(Error::job(format!(
-                    "table '{}', option '{key}': needs one character, and '{text}' is not",
-                    table.name
-                ))),
-            }
-        };
-        if table.options.get("csv.disable-quote-character") == Some("true") {
-            return Ok(None);
-        }
-        let quote = character("csv.quote-character", Some(b'"'))?;
-        let delimiter = character("csv.field-delimiter", Some(b','))?;
-        let escape = character("csv.escape-character", None)?;
-        Ok(quote.zip(delimiter).map(|(quote, delimiter)| Quoting {
+        let options = CsvOptions::of(|name| table.options.get(&format!("csv.{name}")));
+        let options = options.map_err(|Wrong { option, what }| {
+            Error::job(format!(
+                "table '{}', option 'csv.{option}': {what}",
+                table.name
+            ))
+        })?;
+        // They are ASCII where fields are quoted.
+        let byte = |char: char| u8::try_from(char).ok();
+        Ok(options.quote.and_then(byte).map(|quote| Quoting {
             quote,
-            delimiter,
-            escape,
-            comments: table.options.get("csv.allow-comments") == Some("true"),
+            delimiter: byte(options.delimiter).unwrap_or(b','),
+            escape: options.escape.and_then(byte),
+            comments: options.comments,
         }))
     }
 }

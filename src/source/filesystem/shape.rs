@@ -1,11 +1,12 @@
 //! The columns of a table of files: some are in the files, those that it is partitioned by are in their paths.
 
 use super::files::partition_value;
+use super::fit::STRICT;
 use crate::catalog::hive::NULL_PARTITION;
 use crate::error::{Error, Result};
 use crate::plan::Scan;
 use arrow::array::{ArrayRef, StringArray, UInt32Array};
-use arrow::compute::{CastOptions, cast_with_options};
+use arrow::compute::cast_with_options;
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use std::sync::Arc;
@@ -73,7 +74,7 @@ impl Shape {
             return Err(Error::data(what));
         }
         let one: ArrayRef = Arc::new(StringArray::from(vec![(!null).then_some(value)]));
-        let one = cast(&one, field)?;
+        let one = of_text(&one, field)?;
         Ok(arrow::compute::take(
             &one,
             &UInt32Array::from(vec![0; rows]),
@@ -82,20 +83,12 @@ impl Shape {
     }
 }
 
-/// A column in the type that the table declares.
-pub(super) fn cast(column: &ArrayRef, field: &FieldRef) -> Result<ArrayRef> {
-    if column.data_type() == field.data_type() {
-        return Ok(Arc::clone(column));
-    }
-    let strict = CastOptions {
-        safe: false,
-        ..CastOptions::default()
-    };
-    cast_with_options(column, field.data_type(), &strict).map_err(|error| {
+/// A text of a path in the type that the table declares.
+fn of_text(text: &ArrayRef, field: &FieldRef) -> Result<ArrayRef> {
+    cast_with_options(text, field.data_type(), &STRICT).map_err(|error| {
         Error::data(format!(
-            "column '{}' is {} in it, which does not fit the table's {}",
+            "what its path says of column '{}' is no {}",
             field.name(),
-            column.data_type(),
             field.data_type()
         ))
         .caused_by(error)

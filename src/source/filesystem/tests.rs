@@ -430,6 +430,46 @@ fn a_file_that_comes_later_is_found() {
 }
 
 #[test]
+fn a_file_that_is_gone_before_its_end_is_named() {
+    let bench = Bench::new();
+    let folder = Temporary::new();
+    let mut source = source(&bench.context(), &folder, &[("format", "json")]).unwrap();
+    let position = Position {
+        offset: 7,
+        finished: false,
+    };
+    let split = |name: &str| Split {
+        topic: name.into(),
+        partition: 0,
+    };
+    let gone = [(split("lake/a.json"), position), (split("b"), position)];
+    let error = source.gone(&gone).unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    for part in [
+        "lake/a.json",
+        "7 records",
+        "1 more",
+        "tributary.allow-dropped-state",
+    ] {
+        assert!(error.to_string().contains(part), "{error}");
+    }
+}
+
+#[test]
+fn an_empty_packed_file_is_an_empty_file() {
+    let bench = Bench::new();
+    let folder = Temporary::new();
+    let names = ["a.json.gz", "b.json.zst", "c.json.deflate"];
+    names.iter().for_each(|name| folder.write(name, b""));
+    let mut source = source(&bench.context(), &folder, &[("format", "json")]).unwrap();
+    for split in source.discover().unwrap() {
+        let mut reader = source.open(&split, None).unwrap();
+        assert_eq!(suite::next(&bench, &mut *reader, 1), None);
+        assert!(reader.position().finished);
+    }
+}
+
+#[test]
 fn what_cannot_be_is_refused() {
     let bench = Bench::new();
     let folder = Temporary::new();

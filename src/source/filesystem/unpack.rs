@@ -43,6 +43,8 @@ pub(super) struct Unpacker {
     state: State,
     packed: Bytes,
     unpacked: Vec<u8>,
+    /// Whether a byte came. A file without any is empty, though no program packs nothing into nothing.
+    begun: bool,
 }
 
 enum State {
@@ -67,6 +69,7 @@ impl Unpacker {
             },
             packed: Bytes::new(),
             unpacked: Vec::new(),
+            begun: false,
         })
     }
 
@@ -82,6 +85,7 @@ impl Unpacker {
 
     /// Takes the next piece of the file, once all of the one before was unpacked.
     pub fn push(&mut self, piece: Bytes) {
+        self.begun |= !piece.is_empty();
         match self.state {
             State::None => self.unpacked.extend_from_slice(&piece),
             _ => self.packed = piece,
@@ -149,6 +153,7 @@ impl Unpacker {
     /// Fails where the file stops in the middle.
     pub fn end(&mut self) -> io::Result<()> {
         match &mut self.state {
+            _ if !self.begun => Ok(()),
             State::None | State::Zstd(_, true) | State::Deflate(_, true) => Ok(()),
             State::Zstd(_, false) | State::Deflate(_, false) => {
                 Err(ErrorKind::UnexpectedEof.into())
@@ -223,7 +228,9 @@ mod tests {
             (Packing::Zstd, zstd::stream::encode_all(text, 1).unwrap()),
             (Packing::Deflate, deflate(text)),
         ] {
-            for left in [0, 1, file.len() / 2, file.len() - 1] {
+            let nothing = unpacked(packing, &[], 100).unwrap();
+            assert!(nothing.is_empty(), "{packing:?}: an empty file is one");
+            for left in [1, file.len() / 2, file.len() - 1] {
                 assert!(
                     unpacked(packing, &file[..left], 100).is_err(),
                     "{packing:?}, {left} bytes"

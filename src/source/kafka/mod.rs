@@ -289,6 +289,20 @@ impl Source for KafkaSource {
         self.restored = true;
     }
 
+    /// Records leave a topic without anybody's consent in any case, so this is worth a word, and no more.
+    fn gone(&mut self, splits: &[(Split, Position)]) -> Result<()> {
+        let names = splits.iter().map(|(split, position)| {
+            let Split { topic, partition } = split;
+            format!("{topic}/{partition} at offset {}", position.offset)
+        });
+        tracing::warn!(
+            table = self.table,
+            "partitions that were read before are not there any more: {}; what was not read of them is lost, unless they come back",
+            names.collect::<Vec<_>>().join(", ")
+        );
+        Ok(())
+    }
+
     fn open(&mut self, split: &Split, from: Option<Position>) -> Result<Box<dyn Reader>> {
         let live = self
             .live
