@@ -16,6 +16,7 @@ mod habit_tests;
 mod json;
 #[cfg(test)]
 mod json_tests;
+mod keyed;
 mod names;
 mod number;
 mod open;

@@ -4,6 +4,7 @@ use super::avro::Avro;
 use super::columns::Row;
 use super::csv::Csv;
 use super::json::Json;
+use super::keyed::Keyed;
 use super::raw::Raw;
 use super::run::{OnError, Run};
 use super::time::Standard;
@@ -12,14 +13,33 @@ use crate::avro::Schema;
 use crate::error::{Error, Result};
 use crate::registry;
 use crate::sql::csv::CsvOptions;
-use crate::sql::{self, ColumnKind, Table};
+use crate::sql::{ColumnKind, Table};
 use arrow::datatypes::{DataType, SchemaRef};
 
 /// A decoder for some of a table's physical columns: `schema` has those to decode, and `required` says which of them are
 /// NOT NULL. Options that the format does not have are refused.
 pub fn open(table: &Table, schema: SchemaRef, required: &[bool]) -> Result<Box<dyn Decoder>> {
-    let options = FormatOptions::of(table)?;
-    only_values(table, &schema)?;
+    match Keyed::open(table, &schema, required)? {
+        Some(keyed) => Ok(Box::new(keyed)),
+        None => single(table, Part::Value, schema, required),
+    }
+}
+
+/// The key of a record, or its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    Key,
+    Value,
+}
+
+/// A decoder for columns of one part.
+pub fn single(
+    table: &Table,
+    part: Part,
+    schema: SchemaRef,
+    required: &[bool],
+) -> Result<Box<dyn Decoder>> {
+    let options = FormatOptions::of(table, part)?;
     let mut columns = Row::new(schema.fields()).map_err(|error| options.at(error))?;
     for (column, required) in columns.fields.iter_mut().zip(required) {
         column.required |= required;
@@ -39,6 +59,10 @@ pub fn open(table: &Table, schema: SchemaRef, required: &[bool]) -> Result<Box<d
             run.of(format, on_error)
         }
         "raw" => run.of(raw(&options)?, OnError::Keep),
+        registry::FORMAT if part == Part::Key => {
+            let what = "keys of this format are not read; those of json, csv and raw are";
+            return Err(options.error(options.key, what));
+        }
         registry::FORMAT => {
             let own = own_schema(&options)?;
             run.of(Avro::new(schema.fields().clone(), own), OnError::Keep)
@@ -72,21 +96,20 @@ impl Making {
     }
 }
 
-/// Refuses columns that are in the keys of records only: keys are not read.
-fn only_values(table: &Table, schema: &SchemaRef) -> Result<()> {
+/// The columns that are in the keys of records only, each with its name there.
+pub fn key_fields(table: &Table) -> Vec<(&str, &str)> {
     let include = table.options.get("value.fields-include");
     if !include.is_some_and(|include| include.eq_ignore_ascii_case("EXCEPT_KEY")) {
-        return Ok(());
+        return Vec::new();
     }
+    let prefix = table.options.get("key.fields-prefix").unwrap_or_default();
     let keys = table.options.list("key.fields");
-    match keys.iter().find(|key| schema.index_of(key).is_ok()) {
-        None => Ok(()),
-        Some(key) => Err(Error::job(format!(
-            "table '{}': column '{key}' is in the keys of records ('value.fields-include' = 'EXCEPT_KEY'), which are not read yet: leave \
-             the column out of the queries, or have the value hold it too",
-            table.name
-        ))),
-    }
+    let columns = keys.iter().filter_map(|key| {
+        let column = table.columns.iter().find(|column| column.name == *key)?;
+        let name = column.name.as_str();
+        Some((name, name.strip_prefix(prefix).unwrap_or(name)))
+    });
+    columns.collect()
 }
 
 fn json(options: &FormatOptions) -> Result<(Json, OnError)> {
@@ -162,9 +185,10 @@ fn csv(options: &FormatOptions, schema: &SchemaRef) -> Result<(Csv, OnError)> {
     let format = Csv {
         written,
         ignore_parse_errors: on_error == OnError::Ignore,
-        header: truth(options.table.options.get(header))
-            .map_err(|what| options.full_error(header, what))?
-            .unwrap_or(false),
+        header: options.part == Part::Value
+            && truth(options.table.options.get(header))
+                .map_err(|what| options.full_error(header, what))?
+                .unwrap_or(false),
         targets,
     };
     Ok((format, on_error))
@@ -222,17 +246,23 @@ fn raw(options: &FormatOptions) -> Result<Raw> {
 /// The options of a table that concern its format.
 struct FormatOptions<'a> {
     table: &'a Table,
-    /// `format` or `value.format`, as the table has it.
+    part: Part,
+    /// `format`, `value.format` or `key.format`, as the table has it.
     key: &'static str,
     format: &'a str,
-    /// What stands before the names of the format's options: `json.` or `value.json.`.
+    /// What stands before the names of the format's options: `json.`, `value.json.` or `key.json.`.
     prefix: String,
 }
 
 impl<'a> FormatOptions<'a> {
-    fn of(table: &'a Table) -> Result<FormatOptions<'a>> {
-        let found = ["value.format", "format"]
-            .into_iter()
+    fn of(table: &'a Table, part: Part) -> Result<FormatOptions<'a>> {
+        let keys: &[&'static str] = match part {
+            Part::Key => &["key.format"],
+            Part::Value => &["value.format", "format"],
+        };
+        let found = keys
+            .iter()
+            .copied()
             .find_map(|key| Some((key, table.options.get(key)?)));
         let Some((key, format)) = found else {
             let what = format!(
@@ -241,12 +271,13 @@ impl<'a> FormatOptions<'a> {
             );
             return Err(Error::job(what));
         };
-        let value = if key == "format" { "" } else { "value." };
+        let part_of = key.strip_suffix("format").unwrap_or_default();
         Ok(FormatOptions {
             table,
+            part,
             key,
             format,
-            prefix: format!("{value}{format}."),
+            prefix: format!("{part_of}{format}."),
         })
     }
 
@@ -291,18 +322,32 @@ impl<'a> FormatOptions<'a> {
         }
     }
 
-    /// The columns that a record holds: a partition column's value is in the file's path, not in its records.
+    /// The columns that this part of a record holds, in their order there, by their names there. A partition column's value is in the
+    /// file's path, not in its records.
     fn physical(&self) -> impl Iterator<Item = (&'a str, &'a DataType)> {
         let table = self.table;
-        let in_record = |column: &&sql::Column| !table.partitioned_by.contains(&column.name);
-        table
+        let of_key = key_fields(table);
+        let stored = table
             .columns
             .iter()
-            .filter(in_record)
             .filter_map(|column| match &column.kind {
                 ColumnKind::Physical { data_type, .. } => Some((column.name.as_str(), data_type)),
                 _ => None,
-            })
+            });
+        let columns: Vec<_> = match self.part {
+            Part::Value => stored
+                .filter(|(name, _)| !table.partitioned_by.iter().any(|p| p == name))
+                .filter(|(name, _)| !of_key.iter().any(|(key, _)| key == name))
+                .collect(),
+            Part::Key => of_key
+                .iter()
+                .filter_map(|(name, there)| {
+                    let (_, data_type) = stored.clone().find(|(column, _)| column == name)?;
+                    Some((*there, data_type))
+                })
+                .collect(),
+        };
+        columns.into_iter()
     }
 
     /// What is wrong with the format's option of this name.

@@ -226,7 +226,7 @@ fn a_mark_that_expires_meanwhile_stops_nobody(place: &dyn Place) {
     process.publish(&first).unwrap();
     place.forget_mark();
     let second = process.stage(2, &SECOND);
-    process.publish(&second).unwrap();
+    process.publish_as_owner(&second).unwrap();
     assert_eq!(place.shown(), both());
 }
 
