@@ -126,9 +126,13 @@ pub fn demo(args: Args) -> Result<u8> {
     display.finish();
     result?;
     // The next demo begins anew.
-    if let Err(error) = std::fs::remove_dir_all(&places.checkpoints) {
-        debug!("{}: {error}", places.checkpoints.display());
+    for folder in [&places.checkpoints, &places.entries] {
+        if let Err(error) = std::fs::remove_dir_all(folder) {
+            debug!("{}: {error}", folder.display());
+        }
     }
+    // Unless the lake is in it.
+    let _ = std::fs::remove_dir(&scratch);
     reporter.print_summary(&mut std::io::stdout());
     tell_of_topics(&places, &topics::written(&job));
     tell_of_documents(&documents, &kept(&job, &documents));

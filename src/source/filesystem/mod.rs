@@ -198,7 +198,8 @@ impl Source for FilesystemSource {
             let files = answered
                 .recv()
                 .map_err(|_| Error::retry(format!("'{}' was not listed", self.folder.shown)))??;
-            if files.is_empty() {
+            // A folder that is watched may well be empty at first.
+            if files.is_empty() && self.monitor.is_none() {
                 tracing::warn!(
                     table = self.folder.table,
                     "there is no file under '{}'",
