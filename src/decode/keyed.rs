@@ -202,9 +202,9 @@ mod tests {
         let decoded = decoder("json", &[], [false; 3]).decode(&all).unwrap();
         let expected = [
             r#"{"k_id":1,"name":"a","k_at":"x"}"#,
-            r#"{"name":"b"}"#,
-            r#"{"k_id":4,"name":"d"}"#,
-            r#"{"k_id":4,"name":"e"}"#,
+            r#"{"k_id":null,"name":"b","k_at":null}"#,
+            r#"{"k_id":4,"name":"d","k_at":null}"#,
+            r#"{"k_id":4,"name":"e","k_at":null}"#,
         ];
         assert_eq!(lines(&decoded), expected);
         assert_eq!(decoded.origin, [0, 1, 3, 3]);
@@ -225,7 +225,7 @@ mod tests {
         ]);
         let required = [true, false, false];
         let decoded = decoder("json", &[], required).decode(&all).unwrap();
-        assert_eq!(lines(&decoded), [r#"{"k_id":2,"name":"b"}"#]);
+        assert_eq!(lines(&decoded), [r#"{"k_id":2,"name":"b","k_at":null}"#]);
         let reasons: Vec<Reason> = decoded.bad.iter().map(|bad| bad.reason).collect();
         assert_eq!(reasons, [Reason::MissingValue; 2]);
         assert!(decoded.bad[0].error.contains("has no key"));
@@ -254,6 +254,7 @@ mod tests {
         let mut decoder = super::super::open(&table, schema(&columns), &[false; 2]).unwrap();
         let all = records(&[(Some("a"), Some("1")), (None, Some("2"))]);
         let decoded = decoder.decode(&all).unwrap();
-        assert_eq!(lines(&decoded), [r#"{"v":"1","k":"a"}"#, r#"{"v":"2"}"#]);
+        let expected = [r#"{"v":"1","k":"a"}"#, r#"{"v":"2","k":null}"#];
+        assert_eq!(lines(&decoded), expected);
     }
 }

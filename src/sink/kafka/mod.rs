@@ -11,6 +11,8 @@
 #[cfg(test)]
 mod avro_tests;
 mod fault;
+#[cfg(test)]
+mod limit_tests;
 mod line;
 mod options;
 mod records;

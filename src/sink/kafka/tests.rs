@@ -5,16 +5,14 @@ use super::super::rows::{Mark, Share, Target};
 use super::super::testing::{Row, World};
 use super::super::{Publisher, Sink, SinkContext, Token};
 use super::target::KafkaTarget;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::SystemClock;
 use crate::error::{Error, Kind, Result};
 use crate::operator::changes;
 use crate::source::embedded::Embedded;
 use arrow::array::{Int8Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use futures::{StreamExt, stream};
-use rdkafka::admin::{
-    AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication,
-};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
@@ -25,10 +23,10 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A topic of its own at the broker, and a table that writes it.
-struct Bench {
-    world: World,
+pub(super) struct Bench {
+    pub world: World,
     servers: String,
-    topic: String,
+    pub topic: String,
     partitions: i32,
 }
 
@@ -39,16 +37,16 @@ struct Seen {
     key: Option<String>,
     value: Option<String>,
     headers: Vec<(String, String)>,
-    timestamp: i64,
+    pub timestamp: i64,
 }
 
 impl Bench {
     /// `None` where no broker was named.
-    fn new(name: &str, options: &[(&str, &str)]) -> Option<Bench> {
+    pub fn new(name: &str, options: &[(&str, &str)]) -> Option<Bench> {
         Self::with(name, 4, &[], options)
     }
 
-    fn with(
+    pub fn with(
         name: &str,
         partitions: i32,
         config: &[(&str, &str)],
@@ -82,11 +80,11 @@ impl Bench {
         config
     }
 
-    fn admin(&self) -> AdminClient<DefaultClientContext> {
+    pub fn admin(&self) -> AdminClient<DefaultClientContext> {
         self.config().create().unwrap()
     }
 
-    fn context(&self, owner: &str) -> SinkContext {
+    pub fn context(&self, owner: &str) -> SinkContext {
         // The identity is made of the job's name: a job for each test.
         SinkContext {
             job: self.topic.clone(),
@@ -101,7 +99,7 @@ impl Bench {
     }
 
     /// A process from its start: whatever it learns reaches its sinks.
-    fn process(&self, owner: &str) -> (Box<dyn Sink>, Arc<dyn Publisher>) {
+    pub fn process(&self, owner: &str) -> (Box<dyn Sink>, Arc<dyn Publisher>) {
         let context = self.context(owner);
         let publisher = super::publisher(&self.world.table, &context).unwrap();
         self.world.wait(publisher.open()).unwrap();
@@ -109,7 +107,7 @@ impl Bench {
     }
 
     /// Rows, of a table with a column for the time of their records.
-    fn timed(&mut self, times: &[i64]) -> RecordBatch {
+    pub fn timed(&mut self, times: &[i64]) -> RecordBatch {
         let rows: Vec<Row> = times.iter().map(|_| (1, "a", "x")).collect();
         let mut columns = self.world.rows(&rows).columns().to_vec();
         let at = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
@@ -123,7 +121,7 @@ impl Bench {
         RecordBatch::try_new(schema, columns).unwrap()
     }
 
-    fn tokens(&self, sink: &mut dyn Sink, epoch: u64) -> Vec<Token> {
+    pub fn tokens(&self, sink: &mut dyn Sink, epoch: u64) -> Vec<Token> {
         let mut staging = sink.stage(epoch, false).unwrap();
         self.world.tokens(&mut staging).unwrap()
     }
@@ -136,7 +134,7 @@ impl Bench {
         self.world.wait(publisher.publish(&tokens)).unwrap();
     }
 
-    fn records(&self) -> Vec<Seen> {
+    pub fn records(&self) -> Vec<Seen> {
         let mut config = self.config();
         config
             .set("group.id", "sink-reader")
@@ -418,37 +416,6 @@ fn times_of_rows_are_times_of_records() {
 }
 
 #[test]
-fn times_that_the_topic_would_not_take_are_given_back() {
-    let near = [("message.timestamp.after.max.ms", "3600000")];
-    let Some(mut bench) = Bench::with("ahead", 1, &near, &[]) else {
-        return;
-    };
-    let now = SystemClock.now_ms();
-    let rows = bench.timed(&[now, now + 7_200_000]);
-    let (mut sink, publisher) = bench.process("o1");
-    let rejected = sink.write(rows.clone()).unwrap();
-    assert_eq!(rejected.len(), 1);
-    assert_eq!(rejected[0].0, rows.slice(1, 1));
-    let why = &rejected[0].1;
-    assert!(why.contains("message.timestamp.after.max.ms"), "{why}");
-    let tokens = bench.tokens(&mut *sink, 1);
-    bench.world.wait(publisher.publish(&tokens)).unwrap();
-    assert_eq!(bench.records()[0].timestamp, now);
-
-    // A sink that has not learnt it leaves it to the broker to find out, and then it is said what to do.
-    let publisher = super::publisher(&bench.world.table, &bench.context("o2")).unwrap();
-    bench.world.wait(publisher.open()).unwrap();
-    let mut sink = super::open(&bench.world.table, &bench.context("o2")).unwrap();
-    assert!(sink.write(rows).unwrap().is_empty());
-    let tokens = bench.tokens(&mut *sink, 2);
-    let error = bench.world.wait(publisher.publish(&tokens)).unwrap_err();
-    assert_eq!(error.kind(), Kind::Job, "{error}");
-    let said = error.to_string();
-    assert!(said.contains("message.timestamp.after.max.ms"), "{said}");
-    assert!(said.contains(&bench.topic), "{said}");
-}
-
-#[test]
 fn upserts_leave_the_last_row_and_tombstones() {
     let options = [("connector", "upsert-kafka"), ("key.format", "raw")];
     let Some(mut bench) = Bench::new("upserts", &options) else {
@@ -474,85 +441,6 @@ fn upserts_leave_the_last_row_and_tombstones() {
         seen,
         [("a".to_string(), Some(last)), ("b".to_string(), None)]
     );
-}
-
-#[test]
-fn what_the_topic_would_not_take_is_given_back() {
-    let small = [("max.message.bytes", "2000")];
-    let Some(bench) = Bench::with("limit", 1, &small, &[]) else {
-        return;
-    };
-    let long: &'static str = "x".repeat(5000).leak();
-    let (mut sink, publisher) = bench.process("o1");
-    let rows = bench.world.rows(&[(1, "a", "x"), (2, long, "x")]);
-    let rejected = sink.write(rows).unwrap();
-    assert_eq!(rejected.len(), 1);
-    assert!(rejected[0].1.contains("2000"), "{}", rejected[0].1);
-    let tokens = bench.tokens(&mut *sink, 1);
-    bench.world.wait(publisher.publish(&tokens)).unwrap();
-    assert_eq!(bench.shown(), ["1,a,x"]);
-
-    // What compression makes of a record is known only when it is sent. That ends the job, which says what to do.
-    let options = [("properties.compression.type", "lz4")];
-    let bench = Bench::with("limit", 1, &small, &options).unwrap();
-    let random: String = std::iter::repeat_with(fastrand::alphanumeric)
-        .take(9000)
-        .collect();
-    let (mut sink, publisher) = bench.process("o1");
-    let rows = bench.world.rows(&[(1, random.leak(), "x")]);
-    assert!(sink.write(rows).unwrap().is_empty());
-    let tokens = bench.tokens(&mut *sink, 1);
-    let error = bench.world.wait(publisher.publish(&tokens)).unwrap_err();
-    assert_eq!(error.kind(), Kind::Job, "{error}");
-    assert!(error.to_string().contains("max.message.bytes"), "{error}");
-    assert!(error.to_string().contains(&bench.topic), "{error}");
-}
-
-#[test]
-fn batches_are_as_small_as_the_topic_wants_them() {
-    let small = [("max.message.bytes", "2000")];
-    let rows: Vec<Row> = (0..200).map(|id| (id, "a", "x")).collect();
-    // From the beginning, or since somebody changed it.
-    for later in [false, true] {
-        let first: &[_] = if later { &[] } else { &small };
-        let Some(bench) = Bench::with("small", 1, first, &[]) else {
-            return;
-        };
-        let (mut sink, publisher) = bench.process("o1");
-        if later {
-            let topic = AlterConfig::new(ResourceSpecifier::Topic(&bench.topic));
-            let changes = [&topic.set(small[0].0, small[0].1)];
-            let admin = bench.admin();
-            let changed = admin.alter_configs(changes, &AdminOptions::new());
-            bench.world.wait(changed).unwrap()[0].as_ref().unwrap();
-        }
-        assert!(sink.write(bench.world.rows(&rows)).unwrap().is_empty());
-        let tokens = bench.tokens(&mut *sink, 1);
-        bench.world.wait(publisher.publish(&tokens)).unwrap();
-        assert_eq!(bench.records().len(), rows.len(), "later: {later}");
-    }
-}
-
-#[test]
-fn the_largest_row_that_is_taken_is_delivered() {
-    let Some(bench) = Bench::new("largest", &[]) else {
-        return;
-    };
-    let (mut sink, publisher) = bench.process("o1");
-    let mut write = |length: usize| {
-        let long: &'static str = "x".repeat(length).leak();
-        sink.write(bench.world.rows(&[(1, long, "x")])).unwrap()
-    };
-    let most = 1 << 20;
-    let rejected = write(most);
-    let said = rejected[0].1.split_whitespace();
-    let bytes = said.filter_map(|word| word.parse::<usize>().ok()).next();
-    let beyond = bytes.unwrap() - most;
-    assert_eq!(write(most - beyond + 1).len(), 1);
-    assert!(write(most - beyond).is_empty());
-    let tokens = bench.tokens(&mut *sink, 1);
-    bench.world.wait(publisher.publish(&tokens)).unwrap();
-    assert_eq!(bench.records().len(), 1);
 }
 
 #[test]
