@@ -32,7 +32,7 @@ pub(super) struct Bench {
 
 /// A record as a reader of committed transactions sees it.
 #[derive(Debug)]
-struct Seen {
+pub struct Seen {
     partition: i32,
     key: Option<String>,
     value: Option<String>,
