@@ -110,14 +110,7 @@ pub struct Opened {
     /// What was delivered last.
     pub mark: Option<Mark>,
     /// What the topic takes, as far as that can be found out.
-    pub limits: Option<TopicLimits>,
-}
-
-/// What the settings of a topic say of what it takes.
-pub struct TopicLimits {
-    pub record: Limits,
-    /// How large a batch may be.
-    pub batch: Option<usize>,
+    pub limits: Option<Limits>,
 }
 
 impl Line {
@@ -375,7 +368,7 @@ fn reader(settings: &Settings) -> Result<Reader> {
     Ok(reader)
 }
 
-async fn topic_limits(settings: &Settings) -> Option<TopicLimits> {
+async fn topic_limits(settings: &Settings) -> Option<Limits> {
     let config = settings.reader();
     let admin: AdminClient<Ear> = config.create_with_context(Ear::default()).ok()?;
     let options = AdminOptions::new().request_timeout(Some(LIMIT_PATIENCE));
@@ -385,22 +378,16 @@ async fn topic_limits(settings: &Settings) -> Option<TopicLimits> {
     tokio::task::spawn_blocking(move || drop(admin));
     let found = found.ok()?.into_iter().next()?.ok()?;
     let setting = |name: &str| found.get(name)?.value.clone();
-    Some(limits_of(setting, settings.compressed))
+    Some(limits_of(setting))
 }
 
-/// What a topic takes by its own settings. Of a record that travels compressed its limit of bytes says nothing.
-fn limits_of(setting: impl Fn(&str) -> Option<String>, compressed: bool) -> TopicLimits {
-    let batch = setting("max.message.bytes").and_then(|bytes| bytes.parse().ok());
-    let record = Limits {
-        bytes: batch.filter(|_| !compressed).unwrap_or(usize::MAX),
-        ..times_of(setting)
+/// What a topic takes by its own settings. Its limit of bytes is one of batches, as they travel.
+fn limits_of(setting: impl Fn(&str) -> Option<String>) -> Limits {
+    let bytes = setting("max.message.bytes").and_then(|bytes| bytes.parse().ok());
+    let mut limits = Limits {
+        bytes: bytes.unwrap_or(usize::MAX),
+        ..Limits::NONE
     };
-    TopicLimits { record, batch }
-}
-
-/// What times a topic takes.
-fn times_of(setting: impl Fn(&str) -> Option<String>) -> Limits {
-    let mut limits = Limits::NONE;
     if setting("message.timestamp.type").as_deref() == Some("LogAppendTime") {
         return limits;
     }
@@ -517,12 +504,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
-    fn limits(settings: &[(&str, &str)], compressed: bool) -> TopicLimits {
+    fn limits(settings: &[(&str, &str)]) -> Limits {
         let value = |name: &str| {
             let found = settings.iter().find(|(key, _)| *key == name);
             found.map(|(_, value)| (*value).to_string())
         };
-        limits_of(value, compressed)
+        limits_of(value)
     }
 
     #[test]
@@ -554,10 +541,7 @@ mod tests {
                 behind_ms,
                 ahead_ms,
             };
-            assert_eq!(limits(&settings, false).record, expected, "{settings:?}");
+            assert_eq!(limits(&settings), expected, "{settings:?}");
         }
-        let compressed = limits(&[bytes], true);
-        assert_eq!(compressed.record, Limits::NONE);
-        assert_eq!(compressed.batch, Some(2_000));
     }
 }

@@ -43,6 +43,36 @@ pub enum Partitioner {
     RoundRobin,
 }
 
+/// How records are compressed on their way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Codec {
+    /// gzip and zstd.
+    Dense,
+    /// lz4 and snappy, which leave more.
+    Quick,
+}
+
+impl Codec {
+    fn of(name: &str) -> Option<Codec> {
+        match name {
+            "none" => None,
+            "gzip" | "zstd" => Some(Codec::Dense),
+            _ => Some(Codec::Quick),
+        }
+    }
+
+    /// How much it leaves of these bytes: about, and rather more.
+    pub fn leaves(self, bytes: &[u8]) -> usize {
+        let Ok(packed) = zstd::bulk::compress(bytes, 1) else {
+            return bytes.len();
+        };
+        match self {
+            Codec::Dense => packed.len() + packed.len() / 8,
+            Codec::Quick => packed.len() + packed.len() / 2,
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub table: String,
@@ -54,8 +84,8 @@ pub struct Settings {
     pub partitioner: Partitioner,
     /// The largest record that the client sends.
     pub most_bytes: usize,
-    /// Whether records travel compressed: then the topic's own limit says nothing about a single record.
-    pub compressed: bool,
+    /// How records travel, where they do not as they are: the topic's own limit is for what becomes of them.
+    pub codec: Option<Codec>,
     /// Whether records have the time of their row instead of that of their delivery.
     pub own_time: bool,
     pub transaction: Duration,
@@ -90,9 +120,10 @@ impl Settings {
         };
         let most_bytes = number("message.max.bytes", MOST_BYTES as u64)?;
         let transaction = Duration::from_millis(number("transaction.timeout.ms", TRANSACTION_MS)?);
-        let compressed = ["compression.type", "compression.codec"]
+        let codec = ["compression.type", "compression.codec"]
             .iter()
-            .any(|key| client.get(key).is_some_and(|codec| codec != "none"));
+            .filter_map(|key| client.get(key))
+            .find_map(Codec::of);
         // The librdkafka defaults stand where the user has none: as Java's, but for these.
         let all = ["all", "-1"];
         let waits_for_all = client.get("acks").is_none_or(|acks| all.contains(&acks));
@@ -124,7 +155,7 @@ impl Settings {
             guarantee,
             partitioner,
             most_bytes: usize::try_from(most_bytes).unwrap_or(usize::MAX),
-            compressed,
+            codec,
             own_time: table.metadata.values().any(|key| key == "timestamp"),
             transaction,
             client,

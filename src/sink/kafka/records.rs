@@ -3,6 +3,7 @@
 //! What is stored with an epoch are the records themselves, so that one that no broker would take is found while its row can still
 //! become a dead letter.
 
+use super::options::Codec;
 use super::schemas::Named;
 use crate::error::{Error, Result};
 use crate::registry::{self, RecordPart, Settings};
@@ -67,6 +68,8 @@ struct Records {
 /// What records may be, where they go to.
 pub struct Bounds {
     pub most_bytes: usize,
+    /// How they travel, where they do not as they are, and how much a topic takes of what is left then.
+    pub packed: Option<(Codec, usize)>,
     /// What each weighs beside its own bytes and headers.
     pub overhead: usize,
     /// Their times, in milliseconds since 1970.
@@ -101,6 +104,26 @@ impl Bounds {
             format!(
                 "the time of its record is {at}, and {where_to} takes none behind {last} now: raise message.timestamp.after.max.ms of the \
                  topic"
+            )
+        })
+    }
+}
+
+impl Bounds {
+    /// Why a record of so many bytes would not be taken for what compression leaves of its value; only asked of those that are too large as
+    /// they are.
+    fn packed_refusal(&self, bytes: usize, value: &[u8]) -> Option<String> {
+        let (codec, most) = self.packed?;
+        let bytes = bytes + self.overhead;
+        if bytes <= most {
+            return None;
+        }
+        let left = bytes - value.len() + codec.leaves(value);
+        let where_to = &self.where_to;
+        (left > most).then(|| {
+            format!(
+                "its record has {bytes} bytes, of which compression leaves about {left}, and {where_to} takes {most} at most: raise \
+                 max.message.bytes of the topic"
             )
         })
     }
@@ -265,8 +288,11 @@ impl Records {
         let stored = Stored::of(&self.stored)?;
         let sizes = self.sizes.iter().enumerate();
         let refused = sizes.filter_map(|(row, size)| {
-            let why = bounds.refusal(*size, stored.time(row))?;
-            Some((row, why))
+            let why = bounds.refusal(*size, stored.time(row)).or_else(|| {
+                let value = stored.value(row).unwrap_or_default();
+                bounds.packed_refusal(*size, value)
+            });
+            Some((row, why?))
         });
         Ok(refused.collect())
     }

@@ -75,6 +75,7 @@ fn rows(table: &TableSpec, names: &[Option<&str>]) -> RecordBatch {
 
 fn anything() -> Bounds {
     Bounds {
+        packed: None,
         overhead: 128,
         most_bytes: usize::MAX,
         times: 0..=i64::MAX,
@@ -202,6 +203,7 @@ fn a_record_that_is_too_large_is_given_back() {
             rows.clone(),
             None,
             &Bounds {
+                packed: None,
                 overhead: 128,
                 most_bytes: 1100,
                 where_to: "topic 't'".into(),

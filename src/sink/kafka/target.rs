@@ -75,11 +75,16 @@ impl Target for KafkaTarget {
             table,
             topic,
             most_bytes,
+            codec,
             ..
         } = &*self.settings;
         let limits = self.limits.of(table);
         let bounds = Bounds {
-            most_bytes: limits.bytes.min(*most_bytes),
+            most_bytes: match codec {
+                None => limits.bytes.min(*most_bytes),
+                Some(_) => *most_bytes,
+            },
+            packed: codec.map(|codec| (codec, limits.bytes)),
             overhead: self.settings.overhead(),
             times: limits.times(self.clock.now_ms()),
             where_to: format!("topic '{topic}'"),
@@ -99,7 +104,7 @@ impl Target for KafkaTarget {
             }
             self.schemas.announce().await?;
             let mut opened = self.open_line(state.most_batch).await?;
-            let batch = opened.limits.as_ref().and_then(|limits| limits.batch);
+            let batch = opened.limits.map(|limits| limits.bytes);
             if let Some(most) = batch.filter(|most| self.settings.exceeds(*most))
                 && state.most_batch.is_none()
             {
@@ -107,7 +112,7 @@ impl Target for KafkaTarget {
                 opened = self.open_line(state.most_batch).await?;
             }
             match opened.limits {
-                Some(limits) => self.limits.learn(&self.settings.table, limits.record),
+                Some(limits) => self.limits.learn(&self.settings.table, limits),
                 // Without the right to ask, the client's own limit has to do.
                 None => tracing::debug!(
                     table = self.settings.table,
