@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""The broker goes away and comes back during a run, and so does the object store: the job warns, goes on, and is exact."""
+"""The broker goes away and comes back during a run, and so does the object store: the job warns, goes on, and is exact. A start that waits
+for one of them can be ended."""
 
 import re
 import signal
 
 import emergency
 import lake
-from harness import Stage, until
+from harness import JOB, Stage, until
 
 WARNING = re.compile(r"\bWARN\b|\bwarning\b", re.IGNORECASE)
 
@@ -48,6 +49,19 @@ def outage(stage, server, kind):
     emergency.check_audit(stage, place, what, job=job)
 
 
+def stopped_while_it_starts(stage, server, kind):
+    what = f"a start without {server}"
+    stage.servers("halt", server)
+    run = stage.run_job(JOB, stage.place(kind))
+    until(lambda: WARNING.search(run.log()) or not run.running(), 60, "a warning")
+    run.send(signal.SIGTERM)
+    code = run.wait(20)
+    stage.check(f"{what}: SIGTERM ends it well", code == 0, f"exit code {code}\n{run.tail()}")
+    stage.servers("resume", server)
+
+
 with Stage("outages", "kafka", "minio") as stage:
+    stopped_while_it_starts(stage, "kafka", "local")
+    stopped_while_it_starts(stage, "minio", "s3")
     outage(stage, "kafka", "local")
     outage(stage, "minio", "s3")
