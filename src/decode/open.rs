@@ -98,8 +98,7 @@ impl Making {
 
 /// The columns that are in the keys of records only, each with its name there.
 pub fn key_fields(table: &Table) -> Vec<(&str, &str)> {
-    let include = table.options.get("value.fields-include");
-    if !include.is_some_and(|include| include.eq_ignore_ascii_case("EXCEPT_KEY")) {
+    if !table.options.keys_apart() {
         return Vec::new();
     }
     let prefix = table.options.get("key.fields-prefix").unwrap_or_default();

@@ -431,3 +431,87 @@ async fn write_carried(
     }
     pack.finish().await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::epoch::{NoHook, Owner};
+    use futures::FutureExt;
+    use futures::future::BoxFuture;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    /// A table from which its publisher is kept out a few times.
+    struct Contested {
+        refusals: u64,
+        asked: AtomicU64,
+    }
+
+    impl Publisher for Contested {
+        fn publish<'a>(&'a self, _: &'a [Token]) -> BoxFuture<'a, Result<()>> {
+            let refused = self.asked.fetch_add(1, Ordering::SeqCst) < self.refusals;
+            let done = match refused {
+                true => Err(Error::fenced("another process delivers")),
+                false => Ok(()),
+            };
+            futures::future::ready(done).boxed()
+        }
+
+        fn discard_except<'a>(&'a self, _: &'a [Token]) -> BoxFuture<'a, Result<()>> {
+            futures::future::ready(Ok(())).boxed()
+        }
+    }
+
+    fn checkpoint(epoch: u64, owner: &str) -> Checkpoint {
+        let fixture = include_bytes!("../../tests/fixtures/checkpoint-v1.json");
+        let fixture: Checkpoint = serde_json::from_slice(fixture).unwrap();
+        let token = Token {
+            name: "1/a-0-0".into(),
+            rows: 1,
+            bytes: 1,
+        };
+        let table = SinkState {
+            tokens: vec![token],
+            ..SinkState::default()
+        };
+        Checkpoint {
+            epoch,
+            owner: Owner {
+                id: owner.into(),
+                ..fixture.owner.clone()
+            },
+            state: vec![],
+            sinks: [("t".to_string(), table)].into(),
+            ..fixture
+        }
+    }
+
+    /// How publishing ends, and how often the table was asked.
+    async fn published(refusals: u64, successor: Option<&str>) -> (Result<()>, u64) {
+        let url = format!("memory://{}/checkpoints", uuid::Uuid::new_v4());
+        let store = EpochStore::new(crate::store::open(&url).unwrap(), "emergency");
+        let mine = checkpoint(1, "a");
+        store.commit(&mine).await.unwrap();
+        if let Some(other) = successor {
+            store.commit(&checkpoint(2, other)).await.unwrap();
+        }
+        let table = Arc::new(Contested {
+            refusals,
+            asked: AtomicU64::new(0),
+        });
+        let publishers: BTreeMap<String, Arc<dyn Publisher>> =
+            [("t".to_string(), table.clone() as Arc<dyn Publisher>)].into();
+        let done = publish(&store, &mine, &publishers, &NoHook).await;
+        (done, table.asked.load(Ordering::SeqCst))
+    }
+
+    #[tokio::test]
+    async fn only_the_owner_tries_again_where_it_was_kept_out_and_only_once() {
+        let (done, asked) = published(1, None).await;
+        assert_eq!((done.is_ok(), asked), (true, 2));
+        for (refusals, successor, expected) in [(9, None, 2), (1, Some("b"), 1)] {
+            let (done, asked) = published(refusals, successor).await;
+            assert_eq!(done.unwrap_err().kind(), Kind::Fenced);
+            assert_eq!(asked, expected, "{successor:?}");
+        }
+    }
+}

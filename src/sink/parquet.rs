@@ -14,7 +14,6 @@ use crate::error::{Error, Result};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
-use arrow::util::display::FormatOptions;
 use bytes::Bytes;
 use parquet::arrow::arrow_writer::{
     ArrowColumnWriter, ArrowRowGroupWriterFactory, ArrowWriterOptions, compute_leaves,
@@ -33,11 +32,6 @@ pub(crate) struct ParquetFormat {
     properties: WriterProperties,
 }
 
-/// A value that has no place in its column would become NULL in silence. Rows with one are turned away before.
-const STRICT: CastOptions<'static> = CastOptions {
-    safe: false,
-    format_options: FormatOptions::new(),
-};
 /// The names that Parquet prescribes inside lists and maps, in place of Arrow's.
 const COERCE_TYPES: bool = true;
 /// What the root of the file's schema is called.
@@ -176,6 +170,11 @@ impl Encoder for ParquetEncoder {
         let number = self.writer.flushed_row_groups().len();
         let mut writers = self.columns.create_column_writers(number)?.into_iter();
         let mut group = self.writer.next_row_group()?;
+        // A value that has no place in its column would become NULL in silence. Rows with one were turned away before.
+        let strict = CastOptions {
+            safe: false,
+            ..CastOptions::default()
+        };
         for (at, field) in self.schema.fields().iter().enumerate() {
             // A column with others inside has a writer for each of them.
             let mut own: Vec<ArrowColumnWriter> = Vec::new();
@@ -183,7 +182,7 @@ impl Encoder for ParquetEncoder {
                 let column = batch.column(at);
                 let column = match column.data_type() == field.data_type() {
                     true => column.clone(),
-                    false => cast_with_options(column, field.data_type(), &STRICT)?,
+                    false => cast_with_options(column, field.data_type(), &strict)?,
                 };
                 let leaves = compute_leaves(field, &column)?;
                 if own.is_empty() {

@@ -280,14 +280,9 @@ fn check_raw(table: &Table, place: Place) -> Parsed<()> {
         .entries
         .get("format")
         .is_some_and(|entry| entry.place == place);
-    let keys = if table
-        .options
-        .get("value.fields-include")
-        .is_some_and(|fields| fields.eq_ignore_ascii_case("EXCEPT_KEY"))
-    {
-        table.options.list("key.fields").len()
-    } else {
-        0
+    let keys = match table.options.keys_apart() {
+        true => table.options.list("key.fields").len(),
+        false => 0,
     };
     if is_value && stored_columns(table).count() != keys + 1 {
         return Err(Refusal::new(
@@ -343,10 +338,7 @@ fn fields_of(table: &Table, part: RecordPart) -> Fields {
         Some("upsert-kafka") => table.primary_key.clone(),
         _ => table.options.list("key.fields"),
     };
-    let without_keys = table
-        .options
-        .get("value.fields-include")
-        .is_some_and(|fields| fields.eq_ignore_ascii_case("EXCEPT_KEY"));
+    let without_keys = table.options.keys_apart();
     let prefix = table.options.get("key.fields-prefix").unwrap_or_default();
     let physical = table
         .columns

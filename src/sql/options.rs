@@ -433,6 +433,12 @@ impl Options {
         self.get(key).or_else(|| declared(self, key)?.default)
     }
 
+    /// Whether the columns of a record's key are in the key only.
+    pub fn keys_apart(&self) -> bool {
+        let include = self.get("value.fields-include");
+        include.is_some_and(|include| include.eq_ignore_ascii_case("EXCEPT_KEY"))
+    }
+
     pub fn boolean(&self, key: &str) -> Option<bool> {
         values::boolean(self.text(key)?)
     }

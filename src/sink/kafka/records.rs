@@ -144,7 +144,7 @@ impl Encoder {
             true => columns(table, &table.primary_key)?,
             false => columns(table, &table.options.list(KEY_FIELDS))?,
         };
-        let without_key = table.options.text(INCLUDE) == Some("EXCEPT_KEY");
+        let without_key = table.options.keys_apart();
         let values = physical.iter().copied();
         let values: Vec<usize> = values
             .filter(|column| !(without_key && keys.contains(column)))

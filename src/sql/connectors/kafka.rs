@@ -307,7 +307,7 @@ fn check_prefix(table: &Table, keys: &[String]) -> Parsed<()> {
         let place: Place = table.option_place("key.fields-prefix");
         Err(Refusal::new(place, message))
     };
-    if options.text("value.fields-include") != Some("EXCEPT_KEY") {
+    if !options.keys_apart() {
         return refused(
             "'key.fields-prefix' needs 'value.fields-include' = 'EXCEPT_KEY'".to_owned(),
         );
