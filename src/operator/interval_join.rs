@@ -305,10 +305,14 @@ impl Operator for IntervalJoinOperator {
 
     fn snapshot(&mut self) -> Result<Snapshot> {
         let mut parts = Snapshot::new();
+        // While one input was idle the other may have driven this join ahead of it. A start from this snapshot knows only where
+        // the inputs are, and would take what expired by then as alive.
+        let inputs = self.progress.iter().map(|input| input.watermark).min();
+        let ahead = inputs.is_some_and(|inputs| inputs < self.current.watermark);
         for (input, name) in PARTS.into_iter().enumerate() {
             let limit = self.expired_until(input);
             let this = &self.inputs[input];
-            for (id, kept) in self.kept[input].contents(limit, &this.encoder)? {
+            for (id, kept) in self.kept[input].contents(limit, ahead, &this.encoder)? {
                 let rows = kept.map(|kept| {
                     let mut columns = kept.keys;
                     columns.extend(kept.batch.columns().iter().cloned());

@@ -67,6 +67,8 @@ struct Chunk {
 
 struct Saved {
     id: u64,
+    /// The time of its earliest row.
+    from: i64,
     /// When rows up to this time have expired it says too much: one of them comes out padded, and must not do so again.
     until: i64,
 }
@@ -258,15 +260,17 @@ impl Side {
     }
 
     /// Everything later than `limit`, which is all that can still be matched, in parts that share their columns with what is kept. Of a part
-    /// that is as it was at the last call only its number.
+    /// that is as it was at the last call only its number; `exact` says that it must not hold what has expired since either.
     pub fn contents(
         &mut self,
         limit: i64,
+        exact: bool,
         encoder: &KeyEncoder,
     ) -> Result<Vec<(u64, Option<Contents>)>> {
         let mut parts = Vec::with_capacity(self.chunks.len());
         for chunk in &mut self.chunks {
-            if let Some(saved) = chunk.saved.as_ref().filter(|saved| limit < saved.until) {
+            let holds = |saved: &&Saved| limit < saved.until && !(exact && saved.from <= limit);
+            if let Some(saved) = chunk.saved.as_ref().filter(holds) {
                 parts.push((saved.id, None));
                 continue;
             }
@@ -277,9 +281,10 @@ impl Side {
             let alone = contents.times.iter().zip(&contents.matched);
             let alone = alone.filter(|(_, matched)| self.unmatched.is_some() && !**matched);
             let until = alone.map(|(time, _)| *time).min().unwrap_or(i64::MAX);
+            let from = contents.times.iter().copied().min().unwrap_or(i64::MAX);
             self.saves += 1;
             let id = self.saves;
-            chunk.saved = Some(Saved { id, until });
+            chunk.saved = Some(Saved { id, from, until });
             parts.push((id, Some(contents)));
         }
         Ok(parts)

@@ -162,6 +162,29 @@ fn a_snapshot_says_only_what_is_new() {
 }
 
 #[test]
+fn what_expired_ahead_of_an_input_that_was_idle_does_not_come_back() {
+    let mut join = join(JoinKind::Inner, -10, 5);
+    let rows = [(Some("a"), Some(100)), (Some("a"), Some(120))];
+    send(&mut join, 0, &rows);
+    assert_eq!(join.snapshot().unwrap().len(), 1);
+    let left = Progress::at(EventTime(115));
+    for idle in [true, false] {
+        let right = Progress {
+            watermark: EventTime(90),
+            idle,
+        };
+        let mut out = Output::default();
+        join.on_watermark(&[left, right], &mut out).unwrap();
+    }
+    let mut kept = || {
+        let parts = join.snapshot().unwrap();
+        parts[0].rows.as_ref().map(RecordBatch::num_rows)
+    };
+    assert_eq!(kept(), Some(1), "a start from here is at 90, not at 115");
+    assert_eq!(kept(), None);
+}
+
+#[test]
 fn rows_without_key_or_time_match_nothing() {
     let mut join = join(JoinKind::Full, -10, 10);
     assert_eq!(
