@@ -1,19 +1,22 @@
 """How cost grows with the work: one thing is varied at a time, everything else stays.
 
-usage: scaling.py [NAME...]      partitions, keys, window, record, interval, state; all of them without a name
+usage: scaling.py [NAME...]      partitions, skew, keys, window, record, interval, state; all of them without a name
 
-Run it with the Python of `infra/servers install python`. `partitions` and `record` start a Kafka of their own; the others read generated rows, so that
-nothing but Tributary is measured. Each line is one run from nothing to the end."""
+Run it with the Python of `infra/servers install python`. `partitions`, `skew` and `record` start a Kafka of their own; the others read generated rows, so that
+nothing but Tributary is measured. Each line is one run from nothing to the end; of `skew`, which never ends, to the last record."""
 
 import multiprocessing
 import os
 import re
+import signal
 import sys
+import time
 from pathlib import Path
+from urllib.request import urlopen
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE / "peers"), str(HERE.parent / "tests" / "e2e")]
-from harness import BINARY, Stage  # noqa: E402
+from harness import BINARY, Stage, until  # noqa: E402
 from measured import run  # noqa: E402
 
 # Generated rows whose number says everything else: a row is 10 ms later than the one before, and keys go round.
@@ -42,9 +45,14 @@ def rows(name, count, keys, text=10):
     return ROWS.format(name=name, rows=count, last=count - 1, keys=keys, text=text)
 
 
-def measure(stage, what, job, count, interval="10 s"):
+def written(stage, job):
     path = stage.work / "job.sql"
     path.write_text("SET 'execution.checkpointing.dir' = '${CHECKPOINTS}';\n" + job)
+    return path
+
+
+def measure(stage, what, job, count, interval="10 s"):
+    path = written(stage, job)
     command = [BINARY, "run", path, "--bounded", "--http", "off", "-D", f"execution.checkpointing.interval={interval}"]
     wall, cpu, peak = run(command, {**stage.env, **stage.place("local")}, stage.work / "log")
     read = int(re.search(r"(\d+) records in", (stage.work / "log").read_text())[1])
@@ -90,7 +98,7 @@ def load(*what):
         sys.exit("the records could not be loaded")
 
 
-def fill(kafka, topic, partitions, count, size):
+def fill(kafka, topic, partitions, count, size, filled=None):
     from confluent_kafka import Producer
     from topics import fresh
     fresh(kafka, topic, partitions=partitions)
@@ -101,7 +109,7 @@ def fill(kafka, topic, partitions, count, size):
         value = f'{{"id": {number}, "text": "{noise[at:at + max(size - 25, 1)]}"}}'
         while True:
             try:
-                producer.produce(topic, value, partition=number % partitions)
+                producer.produce(topic, value, partition=number % (filled or partitions))
                 break
             except BufferError:
                 producer.poll(0.1)
@@ -114,6 +122,20 @@ def partitions(stage):
         measure(stage, f"{number} partitions", RAW.format(topic=f"of-{number}"), 1_000_000)
 
 
+def skew(stage):
+    """One partition has all the records, the others of the topic have none and stay open."""
+    for number in (1, 4, 16):
+        load(stage.kafka, f"skew-{number}", number, 1_000_000, 200, 1)
+        job = stage.tributary("run", written(stage, RAW.format(topic=f"skew-{number}")), "--http", "127.0.0.1:0", env=stage.place("local"))
+        began = time.monotonic()
+        address = until(lambda: re.search(r"http://[\d.:]+/", job.log()), 30, "the address of its metrics")[0]
+        done = f'topic="skew-{number}",partition="0"}} 1000000\n'
+        until(lambda: done in urlopen(f"{address}metrics").read().decode(), 300, "the last record")
+        print(f"| one of {number} partitions has all | 1000000 | {time.monotonic() - began:.1f} | | |", flush=True)
+        job.send(signal.SIGTERM)
+        job.wait(60)
+
+
 def record(stage):
     for size in (100, 1_000, 10_000, 100_000):
         count = min(1_000_000, 400_000_000 // size)
@@ -121,9 +143,9 @@ def record(stage):
         measure(stage, f"records of {size} bytes", RAW.format(topic=f"size-{size}"), count)
 
 
-DIMENSIONS = {f.__name__: f for f in (partitions, keys, window, record, interval, state)}
+DIMENSIONS = {f.__name__: f for f in (partitions, skew, keys, window, record, interval, state)}
 chosen = [DIMENSIONS[name] for name in sys.argv[1:]] or list(DIMENSIONS.values())
-with Stage("scaling", *(["kafka"] if partitions in chosen or record in chosen else [])) as stage:
+with Stage("scaling", *(["kafka"] if {partitions, skew, record} & set(chosen) else [])) as stage:
     for dimension in chosen:
         print(f"\n| {dimension.__name__} | records | wall s | CPU µs a record | peak MB |\n|---|---:|---:|---:|---:|", flush=True)
         dimension(stage)

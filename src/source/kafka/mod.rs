@@ -84,6 +84,13 @@ impl KafkaSource {
             ("isolation.level", "read_committed"),
             // The default of a second stalls a fast reader for that long whenever its queue was full.
             ("fetch.queue.backoff.ms", "1"),
+            // One request at a time is under way to a broker, for the partitions whose queues have room. Where those have nothing new it stays
+            // there for this long, and the partitions with much to read, empty by then, wait with it. Asking more often than this costs
+            // brokers more than it brings, unless it is over soon.
+            (
+                "fetch.wait.max.ms",
+                if context.bounded { "10" } else { "20" },
+            ),
         ] {
             if config.get(key).is_none() {
                 config.set(key, value);
