@@ -1,9 +1,9 @@
 """What a program took."""
 
 import os
+import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -33,6 +33,17 @@ def resident(session):
     return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
 
 
+def high_water(pid):
+    """MB that a process has held at most so far, as the system has seen it. What the system says at the end is no use: it counts the memory
+    of whoever started the program among the program's."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0.0
+    found = re.search(r"VmHWM:\s*(\d+) kB", status)
+    return int(found[1]) / 1024 if found else 0.0
+
+
 def run(command, env, log):
     """Wall and CPU seconds and the peak of resident memory in MB."""
     return watched(command, env, log, lambda: False)[:3]
@@ -46,7 +57,8 @@ def watched(command, env, log, appeared):
     def watch():
         nonlocal first, peak
         while not ended.wait(PAUSE):
-            peak = max(peak, resident(process.pid))
+            # Between two looks one process alone may have held more than all of them at a look.
+            peak = max(peak, resident(process.pid), high_water(process.pid))
             if first is None and appeared():
                 first = time.monotonic() - began
 
@@ -67,9 +79,7 @@ def watched(command, env, log, appeared):
             process.wait()
     if process.returncode:
         raise RuntimeError(f"{command[0]} failed with {process.returncode}:\n{Path(log).read_text(errors='replace')[-3000:]}")
-    # What came in the last moment came at the end. Between two looks one process alone may have held more, which the system has seen;
-    # Linux counts it in KiB, macOS in bytes.
+    # What came in the last moment came at the end.
     if first is None and appeared():
         first = wall
-    largest = usage.ru_maxrss / (1024 if sys.platform == "linux" else 1024 * 1024)
-    return Taken(wall, usage.ru_utime + usage.ru_stime, max(peak, largest), first)
+    return Taken(wall, usage.ru_utime + usage.ru_stime, peak, first)
