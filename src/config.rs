@@ -140,7 +140,7 @@ pub const SETTINGS: &[OptionSpec] = &[
         Kind::Size,
         "memory for queues, state and open files",
     )
-    .default("512 MB"),
+    .default("384 MB"),
     OptionSpec::new(
         "tributary.dead-letters.path",
         Kind::Text,

@@ -22,7 +22,7 @@ fn defaults_need_no_setting() {
             parallelism: None,
             idle_timeout: Some(Duration::from_secs(30)),
             max_future: Duration::from_secs(86_400),
-            memory: 512 << 20,
+            memory: 384 << 20,
             dead_letters_path: None,
             max_drift: Duration::from_secs(300),
             allow_dropped_state: false,

@@ -64,7 +64,7 @@ pub struct Args {
     settings: Vec<(String, String)>,
 }
 
-const DEFAULT_MEMORY: usize = 512 << 20;
+const DEFAULT_MEMORY: usize = 384 << 20;
 /// How long a run that ends early tries to leave nothing behind.
 const GIVE_UP_WITHIN: Duration = Duration::from_secs(10);
 
