@@ -11,6 +11,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+/// Far beyond what helps on any machine, and what one can start.
+const MOST_LANES: u64 = 1024;
+/// With less, every round of reading is a few records and every file a few rows.
+const LEAST_MEMORY: u64 = 16 << 20;
+
 /// Everything about a job that is not a table or a query.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
@@ -444,7 +449,23 @@ impl Raw<'_> {
                 "leave it out: there is a lane for each core then",
             ));
         }
+        if parallelism.is_some_and(|lanes| lanes > MOST_LANES) {
+            let key = "parallelism.default";
+            return Err(self.refuse(
+                place(key),
+                &format!("'{key}' cannot be more than {MOST_LANES}"),
+                "a lane for each core is enough, which is what is there when it is left out",
+            ));
+        }
         let memory = self.text("tributary.memory").and_then(values::size);
+        if memory.is_some_and(|bytes| bytes < LEAST_MEMORY) {
+            let key = "tributary.memory";
+            return Err(self.refuse(
+                place(key),
+                &format!("'{key}' cannot be less than {} MB", LEAST_MEMORY >> 20),
+                "queues and open files share it; with little of it files are many and small",
+            ));
+        }
         let glue = self.glue()?;
         let encryption = Encryption::new(
             self.text(KIND),

@@ -134,6 +134,18 @@ fn bad_settings_are_refused() {
              hint: set the role too; the schedule of a crawler that is there already is left as it is",
         ),
         (
+            "SET 'parallelism.default' = '5000'",
+            None,
+            "jobs/a.b.sql:1:1: 'parallelism.default' cannot be more than 1024\n  \
+             hint: a lane for each core is enough, which is what is there when it is left out",
+        ),
+        (
+            "",
+            Some(("tributary.memory", "1 KB")),
+            "-D: 'tributary.memory' cannot be less than 16 MB\n  \
+             hint: queues and open files share it; with little of it files are many and small",
+        ),
+        (
             "",
             Some(("tributary.memory", "much")),
             "-D: 'much' is not a value for 'tributary.memory'\n  hint: it has to be a size, for example '128 MB'",

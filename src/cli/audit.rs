@@ -40,13 +40,13 @@ pub fn audit(args: &Args) -> Result<u8> {
             "ledger": checkpoint.ledger,
             "catalog": checkpoint.catalog,
         });
-        println!("{report}");
+        say!("{report}");
     } else {
         print(&checkpoint);
         print_catalog(&checkpoint.catalog);
         match &balance {
-            Ok(()) => println!("\nThe books balance."),
-            Err(error) => println!("\nThe books do NOT balance: {error}"),
+            Ok(()) => say!("\nThe books balance."),
+            Err(error) => say!("\nThe books do NOT balance: {error}"),
         }
     }
     Ok(u8::from(balance.is_err()))
@@ -61,7 +61,7 @@ fn print(checkpoint: &Checkpoint) {
     } = &checkpoint.ledger;
     let at =
         chrono::DateTime::from_timestamp_millis(checkpoint.committed_at_ms).unwrap_or_default();
-    println!(
+    say!(
         "job {}, epoch {}, committed {} UTC by {} (process {})\n",
         checkpoint.job,
         checkpoint.epoch,
@@ -69,7 +69,7 @@ fn print(checkpoint: &Checkpoint) {
         checkpoint.owner.host,
         checkpoint.owner.pid,
     );
-    println!(
+    say!(
         "{:<28}{:>12}{:>12}{:>9}{:>11}{:>9}{:>12}{:>12}{:>9}",
         "read from",
         "records",
@@ -82,7 +82,7 @@ fn print(checkpoint: &Checkpoint) {
         "refused"
     );
     for (table, book) in sources {
-        println!(
+        say!(
             "{table:<28}{:>12}{:>12}{:>9}{:>11}{:>9}{:>12}{:>12}{:>9}",
             book.records,
             book.decoded,
@@ -94,32 +94,52 @@ fn print(checkpoint: &Checkpoint) {
             book.refused
         );
     }
-    println!(
+    say!(
         "\n{:<28}{:>12}{:>12}{:>12}{:>9}{:>9}",
-        "operator", "rows in", "used", "filtered", "late", "refused"
+        "operator",
+        "rows in",
+        "used",
+        "filtered",
+        "late",
+        "refused"
     );
     for (node, book) in operators {
-        println!(
+        say!(
             "{node:<28}{:>12}{:>12}{:>12}{:>9}{:>9}",
-            book.rows_in, book.used, book.filtered, book.late, book.refused
+            book.rows_in,
+            book.used,
+            book.filtered,
+            book.late,
+            book.refused
         );
     }
-    println!(
+    say!(
         "\n{:<28}{:>12}{:>12}{:>12}{:>9}{:>9}{:>14}",
-        "written to", "written", "published", "carried", "rejected", "files", "bytes"
+        "written to",
+        "written",
+        "published",
+        "carried",
+        "rejected",
+        "files",
+        "bytes"
     );
     for (table, book) in sinks {
-        println!(
+        say!(
             "{table:<28}{:>12}{:>12}{:>12}{:>9}{:>9}{:>14}",
-            book.written, book.published, book.carried, book.rejected, book.files, book.bytes
+            book.written,
+            book.published,
+            book.carried,
+            book.rejected,
+            book.files,
+            book.bytes
         );
     }
     if !letters.is_empty() {
-        println!("\n{:<28}{:>24}{:>12}", "dead letters of", "reason", "count");
+        say!("\n{:<28}{:>24}{:>12}", "dead letters of", "reason", "count");
     }
     for (source, reasons) in letters {
         for (reason, count) in reasons {
-            println!("{source:<28}{reason:>24}{count:>12}");
+            say!("{source:<28}{reason:>24}{count:>12}");
         }
     }
 }
@@ -127,14 +147,18 @@ fn print(checkpoint: &Checkpoint) {
 /// What the catalog, and whoever waits for complete partitions, has not been told yet.
 fn print_catalog(owed: &Owed) {
     if !owed.tables.is_empty() {
-        println!(
+        say!(
             "\n{:<28}{:<28}{:>12}{:>12}{:>12}",
-            "partitions of", "registered as", "to register", "incomplete", "to be marked"
+            "partitions of",
+            "registered as",
+            "to register",
+            "incomplete",
+            "to be marked"
         );
     }
     for (table, owed) in &owed.tables {
         let unregistered = owed.unregistered().map(|count| count.to_string());
-        println!(
+        say!(
             "{table:<28}{:<28}{:>12}{:>12}{:>12}",
             owed.registered_as.as_deref().unwrap_or("-"),
             unregistered.as_deref().unwrap_or("all"),
@@ -143,15 +167,18 @@ fn print_catalog(owed: &Owed) {
         );
     }
     if !owed.crawlers.is_empty() {
-        println!(
+        say!(
             "\n{:<28}{:<12}{:<12}{:<25}owed",
-            "crawler", "state", "last run", "last start"
+            "crawler",
+            "state",
+            "last run",
+            "last start"
         );
     }
     for (name, crawler) in &owed.crawlers {
         let text = |text: &str| if text.is_empty() { "-" } else { text }.to_string();
         let started = crawler.started_ms.map(|ms| EventTime(ms).to_string());
-        println!(
+        say!(
             "{name:<28}{:<12}{:<12}{:<25}{}",
             text(&crawler.state),
             text(crawler.last_status.as_deref().unwrap_or_default()),
@@ -159,7 +186,7 @@ fn print_catalog(owed: &Owed) {
             if crawler.start.is_some() { "yes" } else { "no" }
         );
         if let Some(message) = &crawler.last_message {
-            println!("  {message}");
+            say!("  {message}");
         }
     }
 }

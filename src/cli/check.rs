@@ -51,13 +51,15 @@ fn check_one(path: &str, args: &Args) -> Result<()> {
             .filter(|node| wanted(&node.op))
             .count()
     };
-    println!(
+    say!(
         "{path}: ok: {} read, {} written, {} keyed",
         tables(count(|op| matches!(op, Op::Scan(_)))),
         tables(count(|op| matches!(op, Op::Sink(_)))),
         operators(count(Op::is_keyed)),
     );
-    print!("{registered}");
+    if !registered.is_empty() {
+        say!("{}", registered.trim_end());
+    }
     Ok(())
 }
 

@@ -30,6 +30,6 @@ pub fn explain(args: &Args) -> Result<u8> {
         Format::Mermaid => plan::Format::Mermaid,
         Format::Dot => plan::Format::Dot,
     };
-    print!("{}", plan::explain(&job.graph, format));
+    say!("{}", plan::explain(&job.graph, format).trim_end());
     Ok(0)
 }

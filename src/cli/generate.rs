@@ -85,6 +85,6 @@ pub fn generate(args: &Args) -> Result<u8> {
     if terminal {
         eprintln!();
     }
-    println!("{sent} events to {}", args.to);
+    say!("{sent} events to {}", args.to);
     Ok(0)
 }

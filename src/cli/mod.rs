@@ -3,6 +3,14 @@
 //! stdout is for results, stderr for logs. Exit codes: 0 done, 1 failed (trying again may help), 2 fix the job or the
 //! command, 3 another instance owns the job.
 
+/// A line on stdout. Whoever reads it may have seen enough: `println!` would panic then.
+macro_rules! say {
+    ($($line:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stdout(), $($line)*);
+    }};
+}
+
 mod audit;
 mod check;
 mod compact;
@@ -129,7 +137,9 @@ pub fn logging(cli: &Cli) {
     let filter = tracing_subscriber::EnvFilter::new(&cli.log);
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        // It would be said on stderr, which may be what cannot be written to.
+        .log_internal_errors(false);
     // A second start within one process (a test) keeps the first one's logging.
     let _ = if json {
         builder

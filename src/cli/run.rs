@@ -60,7 +60,8 @@ pub struct Options {
 impl Args {
     fn overrides(&self) -> Vec<(String, String)> {
         let mut all = self.settings.clone();
-        if let Some(memory) = &self.memory {
+        // Set to nothing in an environment file, it is not set.
+        if let Some(memory) = self.memory.as_ref().filter(|memory| !memory.is_empty()) {
             all.push(("tributary.memory".to_string(), memory.clone()));
         }
         if let Some(lanes) = self.parallelism {

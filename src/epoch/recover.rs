@@ -8,6 +8,7 @@ use super::{CarriedRef, Checkpoint, Claimed};
 use crate::error::{Error, Result};
 use crate::sink::Publisher;
 use arrow::record_batch::RecordBatch;
+use futures::future::try_join_all;
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,10 +45,12 @@ pub async fn recover(
 ) -> Result<Recovered> {
     hook.at(Step::AfterClaim)?;
     let checkpoint = &claimed.checkpoint;
-    for (table, publisher) in publishers {
+    // Together, for each waits for a server.
+    let opening = publishers.iter().map(|(table, publisher)| async move {
         let opened = publisher.open().await;
-        opened.map_err(|error| error.at(format!("opening {table}")))?;
-    }
+        opened.map_err(|error| error.at(format!("opening {table}")))
+    });
+    try_join_all(opening).await?;
     // Who was frozen between its claim and here has just kept the right owner out, but publishes nothing.
     store.check_not_fenced(checkpoint).await?;
     publish(store, checkpoint, publishers, hook).await?;

@@ -18,6 +18,8 @@ use std::time::Duration;
 const PROGRESS: u64 = 1024;
 /// How long the cluster may take to make topics, and to take what is still to be sent at the end.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// After so long somebody who waits is told why.
+const SOON: Duration = Duration::from_secs(3);
 
 /// Sends up to `count` events to a cluster, making the system's topics where they are missing; says how many were taken.
 pub fn to_kafka(
@@ -97,10 +99,15 @@ fn create_topics(config: &ClientConfig, servers: &str, system: System) -> Result
         .create()
         .map_err(failed)?;
     // Asked about all topics, because asking for one by name may create it, with other partitions.
-    let there = admin
-        .inner()
-        .fetch_metadata(None, PATIENCE)
-        .map_err(failed)?;
+    let ask = |patience| admin.inner().fetch_metadata(None, patience);
+    let there = ask(SOON).or_else(|error| {
+        let seconds = PATIENCE.as_secs();
+        tracing::warn!(
+            servers,
+            "Kafka cannot be reached, trying for {seconds} s: {error}"
+        );
+        ask(PATIENCE).map_err(failed)
+    })?;
     let there: Vec<&str> = there.topics().iter().map(|topic| topic.name()).collect();
     let missing = system
         .topics()

@@ -91,7 +91,7 @@ impl Display {
             thread.thread().unpark();
             let _ = thread.join();
         }
-        println!();
+        say!();
     }
 }
 

@@ -67,7 +67,7 @@ pub static DEMOS: [Demo; 6] = [
             unless: Some("answered"),
         }),
         queries: &[
-            "SELECT severity, answered, count(*) AS breaches, round(avg(seconds_to_arrival) / 60) AS minutes \
+            "SELECT severity, answered, count(DISTINCT breach_id) AS breaches, round(avg(seconds_to_arrival) / 60) AS minutes \
              FROM emergency_responses GROUP BY severity, answered ORDER BY severity, answered",
         ],
     },

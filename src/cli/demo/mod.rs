@@ -141,37 +141,43 @@ pub fn demo(args: Args) -> Result<u8> {
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {
+    if path.to_string_lossy().contains("://") {
+        return Err(Error::job(format!(
+            "--lake {}: a demo writes to a local folder; 'tributary run' writes to object stores",
+            path.display()
+        )));
+    }
     std::path::absolute(path)
         .map_err(|error| Error::job(format!("--lake {}", path.display())).caused_by(error))
 }
 
 /// What is real here, and what stands in for something.
 fn introduce(demo: &Demo, places: &Places, documents: &[Documents]) {
-    println!(
+    say!(
         "{}, with everything it needs in this process:\n",
         demo.path()
     );
-    println!(
+    say!(
         "  Kafka    an embedded broker at {}, which forgets all at the end and keeps no transactions",
         places.servers
     );
     if demo.fed == Fed::Files {
-        println!("  entries  new CSV files in {}", places.entries.display());
+        say!("  entries  new CSV files in {}", places.entries.display());
     }
     if !documents.is_empty() {
-        println!(
+        say!(
             "  MongoDB  replaced by JSON files for this demo, in {}",
             places.lake.join("documents").display()
         );
     }
-    println!();
+    say!();
 }
 
 fn tell_of_topics(places: &Places, topics: &[String]) {
     if topics.is_empty() {
         return;
     }
-    println!("\nThe last record of each topic, which is gone now with its broker:\n");
+    say!("\nThe last record of each topic, which is gone now with its broker:\n");
     for topic in topics {
         let last = topics::last_record(&places.servers, topic, PARTITIONS);
         let last = last.unwrap_or_else(|error| {
@@ -179,7 +185,7 @@ fn tell_of_topics(places: &Places, topics: &[String]) {
             None
         });
         let last = last.unwrap_or_else(|| "(none)".to_string());
-        println!("  {topic:<24} {}", last.replace('\n', " "));
+        say!("  {topic:<24} {}", last.replace('\n', " "));
     }
 }
 
@@ -195,13 +201,13 @@ fn kept<'a>(job: &'a Job, documents: &[Documents]) -> BTreeSet<&'a str> {
 
 fn tell_of_documents(documents: &[Documents], kept: &BTreeSet<&str>) {
     if !documents.is_empty() {
-        println!("\nThe documents that MongoDB would hold:\n");
+        say!("\nThe documents that MongoDB would hold:\n");
         for Documents { collection, path } in documents {
-            println!("  {collection:<24} {}", path.display());
+            say!("  {collection:<24} {}", path.display());
         }
     }
     for path in kept {
-        println!("\nThe document that the job keeps: {path}");
+        say!("\nThe document that the job keeps: {path}");
     }
 }
 
@@ -213,9 +219,9 @@ fn tell_of_tables(demo: &Demo, lake: &Path) {
         .next()
         .unwrap_or_else(|| "tributary".to_string());
     let lake = lake.display();
-    println!("\nLook at the tables with:\n");
-    println!("  {binary} query --lake {lake}");
+    say!("\nLook at the tables with:\n");
+    say!("  {binary} query --lake {lake}");
     for query in demo.queries {
-        println!("  {binary} query --lake {lake} \"{query}\"");
+        say!("  {binary} query --lake {lake} \"{query}\"");
     }
 }
