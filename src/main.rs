@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     match cli::dispatch(cli) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("error: {error}");
+            cli::report(&error);
             ExitCode::from(error.exit_code())
         }
     }

@@ -26,7 +26,7 @@ pub fn check(args: &Args) -> Result<u8> {
     let mut code = 0;
     for path in &args.jobs {
         if let Err(error) = check_one(path, args) {
-            eprintln!("error: {error}");
+            super::report(&error);
             if code == 0 {
                 code = error.exit_code();
             }
@@ -38,7 +38,7 @@ pub fn check(args: &Args) -> Result<u8> {
 fn check_one(path: &str, args: &Args) -> Result<()> {
     let job = Job::load(path, &args.settings)?;
     for warning in &job.warnings {
-        eprintln!("warning: {warning}");
+        complain!("warning: {warning}");
     }
     let registered = match args.catalog {
         true => ask(path, &job)?,
@@ -86,7 +86,7 @@ fn ask(path: &str, job: &Job) -> Result<String> {
             match catalog.crawler(name).await? {
                 Some(crawler) => {
                     for warning in preflight::crawled(job.judged(), name, &crawler) {
-                        eprintln!("warning: {}", warning.warning(path));
+                        complain!("warning: {}", warning.warning(path));
                     }
                 }
                 None if job.settings.glue.crawler_role.is_some() => {}

@@ -83,7 +83,7 @@ pub fn generate(args: &Args) -> Result<u8> {
         None => generate::to_folder(&args.to, system, events, count, args.rate, &mut progress)?,
     };
     if terminal {
-        eprintln!();
+        complain!();
     }
     say!("{sent} events to {}", args.to);
     Ok(0)

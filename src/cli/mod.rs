@@ -11,6 +11,14 @@ macro_rules! say {
     }};
 }
 
+/// A line on stderr, in the same way.
+macro_rules! complain {
+    ($($line:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stderr(), $($line)*);
+    }};
+}
+
 mod audit;
 mod check;
 mod compact;
@@ -150,6 +158,11 @@ pub fn logging(cli: &Cli) {
     } else {
         builder.with_target(false).with_ansi(terminal).try_init()
     };
+}
+
+/// Says what went wrong.
+pub fn report(error: &Error) {
+    complain!("error: {error}");
 }
 
 /// Does what was asked; the exit code comes back.

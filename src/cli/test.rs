@@ -32,14 +32,14 @@ pub fn test(args: &Args) -> Result<u8> {
     for file in &files {
         let outcome = testing::run_file(file, args.complete);
         match outcome {
-            Ok(outcome) => println!("ok    {} ({} ways)", file.display(), outcome.ways),
+            Ok(outcome) => say!("ok    {} ({} ways)", file.display(), outcome.ways),
             Err(error) => {
                 failed += 1;
-                println!("FAIL  {}\n{error}", file.display());
+                say!("FAIL  {}\n{error}", file.display());
             }
         }
     }
-    println!("\n{} passed, {failed} failed", files.len() - failed);
+    say!("\n{} passed, {failed} failed", files.len() - failed);
     Ok(u8::from(failed > 0))
 }
 

@@ -4,11 +4,12 @@
 import os
 import socket
 import stat
+import subprocess
 import tomllib
 from pathlib import Path
 
 import emergency
-from harness import JOB, Stage
+from harness import BINARY, JOB, Stage, until
 
 NAMES = ("JOB", "WORK", "PORT", "READONLY")
 
@@ -64,6 +65,30 @@ def another_jobs_checkpoints(stage):
     stage.check("a checkpoint folder of another job", code == 2 and "emergency" in run.log() and "another" in run.log(), f"exit code {code}\n{run.tail()}")
 
 
+def nobody_listens(stage):
+    """Both outputs go into a pipe whose reader is gone, as behind `| head`."""
+    broken = stage.work / "broken.sql"
+    broken.write_text("SELECT 1")
+    for arguments, wanted in ((["check", JOB], 0), (["explain", JOB], 0), (["check", broken], 2), (["run", broken], 2), (["generate", "login", "--to", stage.work / "logins", "--count", "5"], 0)):
+        reader, writer = os.pipe()
+        os.close(reader)
+        code = subprocess.run([BINARY, *arguments], env=stage.env, stdout=writer, stderr=writer, timeout=60).returncode
+        os.close(writer)
+        stage.check(f"{arguments[0]} {Path(arguments[1]).name} does its work where nobody listens", code == wanted, f"exit code {code}, not {wanted}")
+
+
+def an_empty_variable(stage):
+    run = stage.run_job(JOB, {**stage.place("local"), "TRIBUTARY_MEMORY": ""}, "--bounded")
+    stage.check("a TRIBUTARY_MEMORY that is set to nothing is not set", run.wait(60) == 0, run.tail())
+
+
+def generate_without_kafka(stage):
+    run = stage.tributary("generate", "login", "--to", "kafka://127.0.0.1:1", "--count", "5")
+    until(lambda: "Kafka cannot be reached" in run.log(), 30, "a word on what is missing")
+    stage.check("generate says that Kafka cannot be reached, and tries on", run.running(), run.tail())
+    run.kill()
+
+
 with Stage("wrong", "kafka", "minio") as stage:
     emergency.fresh_topics(stage)
     emergency.generate(stage, "--count", "200")
@@ -79,3 +104,6 @@ with Stage("wrong", "kafka", "minio") as stage:
         for number, case in enumerate(tomllib.loads((Path(__file__).parent / "wrong.toml").read_text())["case"]):
             run(stage, case, number, fixed)
     another_jobs_checkpoints(stage)
+    nobody_listens(stage)
+    an_empty_variable(stage)
+    generate_without_kafka(stage)

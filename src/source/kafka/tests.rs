@@ -73,6 +73,22 @@ fn keeps_the_contract() {
 }
 
 #[test]
+fn a_fetch_of_idle_partitions_comes_back_soon() {
+    let cluster = Embedded::start(&["a"], 1).unwrap();
+    let bench = Bench::new();
+    let wait = |context: &SourceContext, more: &[(&str, &str)]| {
+        let options = [&[("topic", "a")], more].concat();
+        let source = source(&cluster, context, &options);
+        let config = source.fetch_config(1);
+        config.get("fetch.wait.max.ms").map(str::to_string)
+    };
+    assert_eq!(wait(&bench.context(), &[]).unwrap(), "10");
+    assert_eq!(wait(&bench.unbounded(), &[]).unwrap(), "20");
+    let own = [("properties.fetch.max.wait.ms", "300")];
+    assert_eq!(wait(&bench.unbounded(), &own).unwrap(), "300");
+}
+
+#[test]
 fn a_record_that_comes_wakes_the_engine() {
     let cluster = Embedded::start(&["a"], 1).unwrap();
     let producer = producer(&cluster);
