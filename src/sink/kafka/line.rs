@@ -14,14 +14,17 @@ use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
 /// How long one answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The same where nothing depends on it: the mock cluster of the demo never answers such a question.
-const LIMIT_PATIENCE: Duration = Duration::from_secs(2);
+/// The same for a topic's limits, on which nothing depends. The mock cluster of the demo never tells them.
+const LIMITS_PATIENCE: Duration = Duration::from_millis(500);
+/// On a slow line, so many times as long as all else took that is asked meanwhile.
+const LIMITS_SHARE: u32 = 3;
 /// How long a broker gets to make a topic that it creates by itself, in steps.
 const CREATION_STEPS: usize = 20;
 const CREATION_STEP: Duration = Duration::from_millis(250);
@@ -120,11 +123,13 @@ impl Line {
         most_batch: Option<usize>,
         runtime: &Handle,
     ) -> Result<Opened> {
+        let began = Instant::now();
         let producer: BaseProducer<Ear> = settings
             .producer(most_batch)
             .create_with_context(Ear::default())
             .map_err(|error| settings.client_failed(error))?;
         let partitions = partitions(&settings, &producer)?;
+        let limits = ask_limits(Arc::clone(&settings), runtime);
         let mut line = Line {
             settings,
             producer,
@@ -135,19 +140,15 @@ impl Line {
             too_large: AtomicBool::new(false),
         };
         let panicked = |_| Error::bug("a thread that talks to Kafka panicked");
-        let (reader, limits) = std::thread::scope(|scope| {
-            // They connect while the producer does.
-            let limits = scope.spawn(|| runtime.block_on(topic_limits(&line.settings)));
-            let reader = match line.settings.is_exact() {
-                false => None,
-                true => {
-                    let reader = scope.spawn(|| reader(&line.settings));
-                    line.begin_transactions()?;
-                    Some(reader.join().map_err(panicked)??)
-                }
-            };
-            Ok::<_, Error>((reader, limits.join().map_err(panicked)?))
-        })?;
+        let reader = match line.settings.is_exact() {
+            false => None,
+            true => std::thread::scope(|scope| {
+                // It connects while the producer does.
+                let reader = scope.spawn(|| reader(&line.settings));
+                line.begin_transactions()?;
+                reader.join().map_err(panicked)?.map(Some)
+            })?,
+        };
         let mark = match &reader {
             None => None,
             Some(reader) => read_mark(&line.settings, reader)?,
@@ -157,6 +158,8 @@ impl Line {
             line.producer.context().end.store(end, Ordering::Relaxed);
             mark
         });
+        let patience = LIMITS_PATIENCE.max(began.elapsed() * LIMITS_SHARE);
+        let limits = limits.recv_timeout(patience).ok().flatten();
         Ok(Opened { line, mark, limits })
     }
 
@@ -368,10 +371,20 @@ fn reader(settings: &Settings) -> Result<Reader> {
     Ok(reader)
 }
 
+/// Asks for a topic's limits, over a connection of its own; the answer comes when it does.
+fn ask_limits(settings: Arc<Settings>, runtime: &Handle) -> Receiver<Option<Limits>> {
+    let (answer, answered) = channel();
+    runtime.spawn(async move {
+        // Where it takes too long nobody listens any more.
+        let _ = answer.send(topic_limits(&settings).await);
+    });
+    answered
+}
+
 async fn topic_limits(settings: &Settings) -> Option<Limits> {
     let config = settings.reader();
     let admin: AdminClient<Ear> = config.create_with_context(Ear::default()).ok()?;
-    let options = AdminOptions::new().request_timeout(Some(LIMIT_PATIENCE));
+    let options = AdminOptions::new().request_timeout(Some(PATIENCE));
     let topic = [ResourceSpecifier::Topic(&settings.topic)];
     let found = admin.describe_configs(&topic, &options).await;
     // It takes a tenth of a second to end.
