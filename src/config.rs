@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+/// Where a setting is from that is not in the file.
+const OUTSIDE: &str = "by -D, an option or the environment";
 /// Far beyond what helps on any machine, and what one can start.
 const MOST_LANES: u64 = 1024;
 /// With less, every round of reading is a few records and every file a few rows.
@@ -93,12 +95,12 @@ pub const SETTINGS: &[OptionSpec] = &[
     .default("10 s"),
     OptionSpec::new(
         "execution.checkpointing.dir",
-        Kind::Text,
+        Kind::Location,
         "where checkpoints are kept: a path, file://, s3://, gs:// or az://; without it, ./checkpoints/ and the job's name",
     ),
     OptionSpec::new(
         "state.checkpoints.dir",
-        Kind::Text,
+        Kind::Location,
         "the older name of execution.checkpointing.dir",
     ),
     OptionSpec::new(
@@ -148,7 +150,7 @@ pub const SETTINGS: &[OptionSpec] = &[
     .default("384 MB"),
     OptionSpec::new(
         "tributary.dead-letters.path",
-        Kind::Text,
+        Kind::Location,
         "where the dead-letter table lies; without it, dead_letters beside the tables written",
     ),
     OptionSpec::new(
@@ -347,7 +349,7 @@ impl Raw<'_> {
         if let Some(warning) = warning {
             self.warnings.push(match place {
                 Some(place) => format!("{}:{place}: {warning}", self.path),
-                None => format!("-D {key}: {warning}"),
+                None => format!("{OUTSIDE}: {warning}"),
             });
         }
         // The two names of one setting are one setting, so that an override of either wins.
@@ -370,7 +372,7 @@ impl Raw<'_> {
     fn refuse(&self, place: Option<Place>, message: &str, hint: &str) -> Error {
         match place {
             Some(place) => refuse(self.path, place, message, hint),
-            None => Error::job(format!("-D: {message}\n  hint: {hint}")),
+            None => Error::job(format!("{OUTSIDE}: {message}\n  hint: {hint}")),
         }
     }
 

@@ -82,7 +82,7 @@ fn what_has_no_effect_is_said() {
         settings.warnings,
         [
             "jobs/a.b.sql:1:1: 'pipeline.auto-watermark-interval' has no effect: each row makes a watermark",
-            "-D table.optimizer.join-reorder-enabled: 'table.optimizer.join-reorder-enabled' has no effect: there is one optimiser",
+            "by -D, an option or the environment: 'table.optimizer.join-reorder-enabled' has no effect: there is one optimiser",
         ]
     );
 }
@@ -140,15 +140,21 @@ fn bad_settings_are_refused() {
              hint: a lane for each core is enough, which is what is there when it is left out",
         ),
         (
+            "SET 'execution.checkpointing.dir' = 's4://bucket/x'",
+            None,
+            "jobs/a.b.sql:1:1: 's4://bucket/x' is not a value for 'execution.checkpointing.dir'\n  \
+             hint: it has to be a local path, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or memory://name",
+        ),
+        (
             "",
             Some(("tributary.memory", "1 KB")),
-            "-D: 'tributary.memory' cannot be less than 16 MB\n  \
+            "by -D, an option or the environment: 'tributary.memory' cannot be less than 16 MB\n  \
              hint: queues and open files share it; with little of it files are many and small",
         ),
         (
             "",
             Some(("tributary.memory", "much")),
-            "-D: 'much' is not a value for 'tributary.memory'\n  hint: it has to be a size, for example '128 MB'",
+            "by -D, an option or the environment: 'much' is not a value for 'tributary.memory'\n  hint: it has to be a size, for example '128 MB'",
         ),
     ] {
         let overrides: Vec<_> = overrides.into_iter().collect();

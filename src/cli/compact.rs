@@ -54,7 +54,7 @@ pub struct Args {
     #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
     sort: Vec<String>,
     /// Memory for sorting, and for files being read and written.
-    #[arg(long, env = "TRIBUTARY_MEMORY", value_name = "SIZE", value_parser = size)]
+    #[arg(long, env = "TRIBUTARY_MEMORY", value_name = "SIZE", value_parser = size_or_nothing)]
     memory: Option<usize>,
     /// Go on where another process was, which is gone for good.
     #[arg(long)]
@@ -181,7 +181,7 @@ fn of_job(args: &Args, job: &Job, runtime: &tokio::runtime::Runtime) -> Result<V
                 }),
                 catalog: (!job.registered.is_empty())
                     .then(|| Arc::new(GlueCatalog::default()) as Arc<dyn Catalog>),
-                ..args.compaction(lake, args.memory.unwrap_or_else(|| job.memory()))?
+                ..args.compaction(lake, args.memory().unwrap_or_else(|| job.memory()))?
             },
         };
         let mut compaction = compaction;
@@ -240,7 +240,7 @@ async fn of_lake(args: &Args, url: &str) -> Result<Compaction> {
     let lake = store::open(url)?;
     let found = find_tables(&[Lake::from(&lake)]).await?;
     args.check_tables(found.iter().map(|table| table.name.as_str()))?;
-    let mut compaction = args.compaction(lake, args.memory.unwrap_or(DEFAULT_MEMORY))?;
+    let mut compaction = args.compaction(lake, args.memory().unwrap_or(DEFAULT_MEMORY))?;
     for table in found.into_iter().filter(|table| args.wants(&table.name)) {
         compaction.tables.push(Subject {
             spec: TableSpec::unknown(&table.name),
@@ -288,6 +288,11 @@ impl Args {
         })
     }
 
+    /// Set to nothing in an environment file, it is not set.
+    fn memory(&self) -> Option<usize> {
+        self.memory.filter(|bytes| *bytes > 0)
+    }
+
     fn compaction(&self, lake: Located, memory: usize) -> Result<Compaction> {
         let progress = Progress::new(std::io::stderr().is_terminal());
         Ok(Compaction {
@@ -314,6 +319,10 @@ impl Args {
 
 fn duration(text: &str) -> std::result::Result<Duration, String> {
     values::duration(text).ok_or_else(|| "needs the form '10 min' or '30 s'".to_string())
+}
+
+fn size_or_nothing(text: &str) -> std::result::Result<usize, String> {
+    if text.is_empty() { Ok(0) } else { size(text) }
 }
 
 fn size(text: &str) -> std::result::Result<usize, String> {

@@ -36,7 +36,7 @@ pub struct Args {
     memory: Option<String>,
     /// Lanes; one for each core by default.
     #[arg(long, env = "TRIBUTARY_PARALLELISM", value_name = "N")]
-    parallelism: Option<usize>,
+    parallelism: Option<String>,
     /// Read these partitions of every topic only: other processes read the others, each with its own. For jobs without windows and joins.
     #[arg(long, value_name = "0-3,8", value_parser = clap::value_parser!(Share))]
     partitions: Option<Share>,
@@ -60,12 +60,15 @@ pub struct Options {
 impl Args {
     fn overrides(&self) -> Vec<(String, String)> {
         let mut all = self.settings.clone();
-        // Set to nothing in an environment file, it is not set.
-        if let Some(memory) = self.memory.as_ref().filter(|memory| !memory.is_empty()) {
-            all.push(("tributary.memory".to_string(), memory.clone()));
-        }
-        if let Some(lanes) = self.parallelism {
-            all.push(("parallelism.default".to_string(), lanes.to_string()));
+        let given = [
+            ("tributary.memory", &self.memory),
+            ("parallelism.default", &self.parallelism),
+        ];
+        for (key, value) in given {
+            // Set to nothing in an environment file, it is not set.
+            if let Some(value) = value.as_ref().filter(|value| !value.is_empty()) {
+                all.push((key.to_string(), value.clone()));
+            }
         }
         all
     }

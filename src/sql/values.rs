@@ -1,5 +1,6 @@
 //! The values of options and settings, which are all written as text.
 
+use crate::store;
 use std::time::Duration;
 
 /// What the value of an option has to be.
@@ -9,6 +10,8 @@ pub enum Kind {
     Text,
     /// A text that may be empty.
     AnyText,
+    /// A path, or a URL of a store that is known.
+    Location,
     Boolean,
     /// A whole number, zero or more.
     Integer,
@@ -35,6 +38,10 @@ impl Kind {
         match self {
             Kind::Text if value.is_empty() => Err("a text that is not empty".to_owned()),
             Kind::Text | Kind::AnyText => Ok(kept),
+            Kind::Location if value.is_empty() || !store::is_known(value) => {
+                Err(store::LOCATIONS.to_owned())
+            }
+            Kind::Location => Ok(kept),
             Kind::Boolean => boolean(value)
                 .map(|value| value.to_string())
                 .ok_or_else(|| "true or false".to_owned()),
@@ -82,7 +89,7 @@ impl Kind {
     /// The kind in a word, for the documentation.
     pub fn word(self) -> String {
         match self {
-            Kind::Text | Kind::AnyText => "text".to_owned(),
+            Kind::Text | Kind::AnyText | Kind::Location => "text".to_owned(),
             Kind::Boolean => "true, false".to_owned(),
             Kind::Integer => "number".to_owned(),
             Kind::Duration => "duration".to_owned(),

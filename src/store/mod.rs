@@ -89,6 +89,16 @@ pub type StoreOpener = Arc<dyn Fn(&str) -> Result<(Arc<dyn ObjectStore>, Path)> 
 /// The schemes of the clouds.
 const CLOUDS: [&str; 6] = ["s3", "s3a", "gs", "az", "abfss", "abfs"];
 
+/// What leads to a store.
+pub const LOCATIONS: &str =
+    "a local path, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or memory://name";
+
+/// Whether there is a store for URLs like this one.
+pub fn is_known(url: &str) -> bool {
+    url.split_once("://")
+        .is_none_or(|(scheme, _)| CLOUDS.contains(&scheme) || matches!(scheme, "file" | "memory"))
+}
+
 /// Whether a URL leads to a cloud, not to this machine.
 pub fn is_cloud(url: &str) -> bool {
     url.split_once("://")
@@ -107,7 +117,6 @@ pub fn open(url: &str) -> Result<Located> {
 
 /// The same for a job, which may say itself how what it writes to S3 is encrypted.
 pub fn open_with(url: &str, encryption: &Encryption) -> Result<Located> {
-    const WORDS: &str = "write a local path, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or memory://name";
     let trimmed = url.trim_end_matches('/');
     let in_bucket = |rest, open: &dyn Fn(&str) -> Result<Arc<dyn ObjectStore>>| {
         let (bucket, path) = split_bucket(url, rest)?;
@@ -136,10 +145,10 @@ pub fn open_with(url: &str, encryption: &Encryption) -> Result<Located> {
             local(path, trimmed)
         }
         Some((scheme, _)) => Err(Error::job(format!(
-            "{url}: {scheme}:// is not supported: {WORDS}"
+            "{url}: {scheme}:// is not supported: write {LOCATIONS}"
         ))),
         None if trimmed.is_empty() && !url.starts_with('/') => {
-            Err(Error::job(format!("an empty path: {WORDS}")))
+            Err(Error::job(format!("an empty path: write {LOCATIONS}")))
         }
         None => local(
             PathBuf::from(url),

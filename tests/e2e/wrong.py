@@ -78,8 +78,9 @@ def nobody_listens(stage):
 
 
 def an_empty_variable(stage):
-    run = stage.run_job(JOB, {**stage.place("local"), "TRIBUTARY_MEMORY": ""}, "--bounded")
-    stage.check("a TRIBUTARY_MEMORY that is set to nothing is not set", run.wait(60) == 0, run.tail())
+    nothing = {"TRIBUTARY_MEMORY": "", "TRIBUTARY_PARALLELISM": ""}
+    run = stage.run_job(JOB, {**stage.place("local"), **nothing}, "--bounded")
+    stage.check("variables that are set to nothing are not set", run.wait(60) == 0, run.tail())
 
 
 def generate_without_kafka(stage):

@@ -41,7 +41,7 @@ pub const INTERVAL_UNITS: &[&str] = &[
 pub(super) const FILES: &[OptionSpec] = &[
     OptionSpec::new(
         "path",
-        Kind::Text,
+        Kind::Location,
         "the table's folder: a path, file://, s3://, gs:// or az://",
     )
     .required(),

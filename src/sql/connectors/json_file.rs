@@ -12,7 +12,7 @@ pub const HEADING: &str = "tributary.json-file.heading";
 pub const OPTIONS: &[OptionSpec] = &[
     OptionSpec::new(
         PATH,
-        Kind::Text,
+        Kind::Location,
         "the file: a path, file://, s3://, gs:// or az://; several tables may name the same",
     )
     .required(),
