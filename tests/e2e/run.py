@@ -29,7 +29,7 @@ def run(name, everything):
     that this machine lacks something for counts as none, but not where CI=true."""
     began = time.monotonic()
     command = [sys.executable, HERE / f"{name}.py", *(["--all"] if everything and name in ("kills", "kafka_sink", "document_sinks") else [])]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
                                env={**os.environ, "PYTHONUNBUFFERED": "1"})
     limit = threading.Timer(LIMIT_SECONDS, process.terminate)
     limit.start()

@@ -81,6 +81,10 @@ def an_empty_variable(stage):
     nothing = {"TRIBUTARY_MEMORY": "", "TRIBUTARY_PARALLELISM": ""}
     run = stage.run_job(JOB, {**stage.place("local"), **nothing}, "--bounded")
     stage.check("variables that are set to nothing are not set", run.wait(60) == 0, run.tail())
+    lake = stage.work / "empty-lake"
+    lake.mkdir()
+    run = stage.tributary("compact", "--lake", lake, "--offline", env=nothing)
+    stage.check("compact does not take them as set either", run.wait(60) == 0, run.tail())
 
 
 def generate_without_kafka(stage):
