@@ -86,23 +86,48 @@ impl Located {
 /// Opens the store that a URL or a local path leads to, and says where in it that is.
 pub type StoreOpener = Arc<dyn Fn(&str) -> Result<(Arc<dyn ObjectStore>, Path)> + Send + Sync>;
 
-/// The schemes of the clouds.
-const CLOUDS: [&str; 6] = ["s3", "s3a", "gs", "az", "abfss", "abfs"];
-
 /// What leads to a store.
 pub const LOCATIONS: &str =
     "a local path, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or memory://name";
 
+/// A kind of store, by the scheme of URLs that lead to it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scheme {
+    S3,
+    Gs,
+    Az,
+    Memory,
+    File,
+}
+
+impl Scheme {
+    fn of(name: &str) -> Option<Scheme> {
+        match name {
+            "s3" | "s3a" => Some(Scheme::S3),
+            "gs" => Some(Scheme::Gs),
+            "az" | "abfss" | "abfs" => Some(Scheme::Az),
+            "memory" => Some(Scheme::Memory),
+            "file" => Some(Scheme::File),
+            _ => None,
+        }
+    }
+
+    fn is_cloud(self) -> bool {
+        matches!(self, Scheme::S3 | Scheme::Gs | Scheme::Az)
+    }
+}
+
 /// Whether there is a store for URLs like this one.
 pub fn is_known(url: &str) -> bool {
     url.split_once("://")
-        .is_none_or(|(scheme, _)| CLOUDS.contains(&scheme) || matches!(scheme, "file" | "memory"))
+        .is_none_or(|(scheme, _)| Scheme::of(scheme).is_some())
 }
 
 /// Whether a URL leads to a cloud, not to this machine.
 pub fn is_cloud(url: &str) -> bool {
     url.split_once("://")
-        .is_some_and(|(scheme, _)| CLOUDS.contains(&scheme))
+        .and_then(|(scheme, _)| Scheme::of(scheme))
+        .is_some_and(Scheme::is_cloud)
 }
 
 /// Finds the store that a URL names: a local path (`./lake`, `/x/y`, `file:///x/y`), `s3://bucket/prefix`, `gs://bucket/prefix`,
@@ -126,14 +151,24 @@ pub fn open_with(url: &str, encryption: &Encryption) -> Result<Located> {
             url: trimmed.to_string(),
         })
     };
-    match url.split_once("://") {
-        Some(("s3" | "s3a", rest)) => in_bucket(rest, &|bucket| s3::bucket(bucket, encryption)),
-        Some(("gs", rest)) => in_bucket(rest, &gs::bucket),
-        Some(("az" | "abfss" | "abfs", rest)) => {
-            in_bucket(rest, &|container| az::Container::of(url, container)?.open())
+    let Some((name, rest)) = url.split_once("://") else {
+        if trimmed.is_empty() && !url.starts_with('/') {
+            return Err(Error::job(format!("an empty path: write {LOCATIONS}")));
         }
-        Some(("memory", rest)) => in_bucket(rest, &|name| Ok(memory(name))),
-        Some(("file", _)) => {
+        let shown = if trimmed.is_empty() { "/" } else { trimmed };
+        return local(PathBuf::from(url), shown);
+    };
+    let scheme = Scheme::of(name).ok_or_else(|| {
+        Error::job(format!(
+            "{url}: {name}:// is not supported: write {LOCATIONS}"
+        ))
+    })?;
+    match scheme {
+        Scheme::S3 => in_bucket(rest, &|bucket| s3::bucket(bucket, encryption)),
+        Scheme::Gs => in_bucket(rest, &gs::bucket),
+        Scheme::Az => in_bucket(rest, &|container| az::Container::of(url, container)?.open()),
+        Scheme::Memory => in_bucket(rest, &|name| Ok(memory(name))),
+        Scheme::File => {
             let path = url::Url::parse(url)
                 .ok()
                 .and_then(|url| url.to_file_path().ok());
@@ -144,16 +179,6 @@ pub fn open_with(url: &str, encryption: &Encryption) -> Result<Located> {
             })?;
             local(path, trimmed)
         }
-        Some((scheme, _)) => Err(Error::job(format!(
-            "{url}: {scheme}:// is not supported: write {LOCATIONS}"
-        ))),
-        None if trimmed.is_empty() && !url.starts_with('/') => {
-            Err(Error::job(format!("an empty path: write {LOCATIONS}")))
-        }
-        None => local(
-            PathBuf::from(url),
-            if trimmed.is_empty() { "/" } else { trimmed },
-        ),
     }
 }
 
