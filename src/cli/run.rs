@@ -196,7 +196,8 @@ pub fn work(
     let Some(claimed) = runtime.block_on(unless_stopped(stop, claim.run()))? else {
         return Ok(Finish::Stopped);
     };
-    let sources = ask_sources(&job.graph, outside.as_ref(), &waker)?;
+    let checkpoint = &claimed.checkpoint;
+    let sources = ask_sources(&job.graph, checkpoint, outside.as_ref(), &waker)?;
     let recovering = async {
         // Once more, now that its own epochs can be seen: another share may have started at the same moment.
         job.check_share().await?;

@@ -19,6 +19,11 @@ use crate::time::{EventTime, Progress};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// About how much of a split is taken in one round: enough to pay for the steps, little enough to stay in the caches.
+const ROUND_BYTES: usize = 2 << 20;
+/// The same until something came: much may wait by then, and whether a job works should be known at once.
+const FIRST_ROUND_BYTES: usize = 64 << 10;
+
 /// The edge of the engine: what it reads from and writes to. A test gives it queues.
 pub trait Connections: Send + Sync {
     fn source(&self, scan: &Scan) -> Result<Box<dyn Source>>;
@@ -50,9 +55,10 @@ pub struct Parts {
     pub waker: Waker,
 }
 
-/// Has every source look for its splits, while whoever starts the job does something else.
+/// Has every source look for its splits and open them where the checkpoint has them, while whoever starts the job does something else.
 pub fn ask_sources(
     graph: &Graph,
+    checkpoint: &Checkpoint,
     connections: &dyn Connections,
     waker: &Waker,
 ) -> Result<BTreeMap<NodeId, Asking>> {
@@ -60,7 +66,8 @@ pub fn ask_sources(
     for (id, node) in graph.nodes.iter().enumerate() {
         if let Op::Scan(scan) = &node.op {
             let source = connections.source(scan)?;
-            sources.insert(id, Asking::begin(source, waker.clone()));
+            let restored = checkpoint.sources.get(&scan.table.name);
+            sources.insert(id, Asking::begin(source, restored, waker.clone()));
         }
     }
     Ok(sources)
@@ -81,6 +88,8 @@ pub struct Engine {
     /// job runs again.
     kept: Vec<Progress>,
     ledger: Ledger,
+    /// Whether anything was read yet.
+    begun: bool,
 }
 
 impl Engine {
@@ -127,7 +136,6 @@ impl Engine {
                     scan.table.name
                 )));
             };
-            let restored = checkpoint.and_then(|c| c.sources.get(&scan.table.name));
             let options = &scan.table.options;
             let timeout = options.duration("scan.watermark.idle-timeout");
             let drift = options.duration("scan.watermark.alignment.max-drift");
@@ -142,10 +150,7 @@ impl Engine {
                 may_drop: parts.allow_dropped_state,
             };
             let name = scan.table.name.clone();
-            scans.insert(
-                id,
-                ScanSplits::new(name, source, habits, restored, progress[id]),
-            );
+            scans.insert(id, ScanSplits::new(name, source, habits, progress[id]));
         }
         let mut ledger = checkpoint
             .map(|checkpoint| checkpoint.ledger.clone())
@@ -162,6 +167,7 @@ impl Engine {
             kept: progress.clone(),
             progress,
             ledger,
+            begun: false,
         };
         if let Some(recovered) = recovered {
             engine.restore(recovered, &heirs)?;
@@ -234,11 +240,17 @@ impl Engine {
                 changed = true;
             }
         }
+        self.begun |= read > 0;
         if read > 0 || changed {
             self.propagate(&round)?;
             self.give_memory_back()?;
         }
         Ok(read)
+    }
+
+    /// Whether anything was read yet.
+    pub fn begun(&self) -> bool {
+        self.begun
     }
 
     /// Whether some source still asks its server for the first time.
@@ -257,9 +269,8 @@ impl Engine {
         for (&node, scan) in &mut self.scans {
             let mut next = i32::try_from(self.names.0.len()).unwrap_or(i32::MAX);
             for found in scan.discover(&mut next, self.lanes.len(), now_ms)? {
-                let reader = scan.open(&found)?;
                 Arc::make_mut(&mut self.names.0).push((scan.table.as_str().into(), found.split));
-                if let Some(reader) = reader {
+                if let Some(reader) = found.reader {
                     self.lanes[found.lane].own(OwnedSplit {
                         scan: node,
                         ordinal: found.ordinal,
@@ -292,6 +303,10 @@ impl Engine {
         Round {
             views: views.map(|view| (view.ordinal, view)).collect(),
             names: self.names.clone(),
+            most_bytes: match self.begun {
+                true => ROUND_BYTES,
+                false => FIRST_ROUND_BYTES,
+            },
             now_ms,
         }
     }

@@ -19,9 +19,6 @@ use arrow::record_batch::RecordBatch;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-/// About how much of a split is taken in one round: enough to pay for the steps, little enough to stay in the caches.
-const POLL_BYTES: usize = 2 << 20;
-
 /// What a record weighs beside its bytes, or a row of columns with them; about.
 const RECORD_BYTES: usize = 64;
 
@@ -64,6 +61,8 @@ pub struct Round {
     /// By the split's number.
     pub views: BTreeMap<i32, SplitView>,
     pub names: SplitNames,
+    /// About how much of a split is taken.
+    pub most_bytes: usize,
     pub now_ms: i64,
 }
 
@@ -171,7 +170,7 @@ impl Lane {
         view: &SplitView,
         round: &Round,
     ) -> Result<SplitReport> {
-        let polled = split.reader.poll(POLL_BYTES)?;
+        let polled = split.reader.poll(round.most_bytes)?;
         let mut report = SplitReport {
             scan: split.scan,
             ordinal: split.ordinal,

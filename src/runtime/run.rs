@@ -109,7 +109,6 @@ impl Run {
         };
         let mut heart = Heart::new(interval, clock.now_ms());
         let mut commits = Commits::Idle(Box::new(coordinator));
-        let mut begun = false;
         let finish = loop {
             if stop.asked() {
                 break Finish::Stopped;
@@ -132,6 +131,7 @@ impl Run {
                 waker.wait(NAP);
                 continue;
             }
+            let had_begun = engine.begun();
             let read = match engine.round() {
                 Err(error) if error.kind() == Kind::Stopped => {
                     info!("{error}");
@@ -142,7 +142,7 @@ impl Run {
                 }
                 read => read?,
             };
-            if read > 0 && !std::mem::replace(&mut begun, true) {
+            if engine.begun() && !had_begun {
                 observe(Event::Begun);
             }
             observe(Event::Round(&engine));

@@ -62,8 +62,6 @@ pub struct LiveSplit {
 pub struct ScanSplits {
     pub table: String,
     opening: Opening,
-    /// Whether a checkpoint knows splits of it.
-    restored: bool,
     /// Whether the user goes on without what is left of splits that are gone.
     may_drop: bool,
     /// Those that are read, by their numbers. Only these cost anything in a round.
@@ -97,60 +95,79 @@ pub struct Habits {
     pub may_drop: bool,
 }
 
-/// A source that asks its server for splits, on a thread of its own at first: a server that is away must hold up neither the other sources
-/// nor the epochs, whose commits are the job's heartbeat.
-pub struct Asking(JoinHandle<Asked>);
+/// A source that asks its server for splits and opens them, on a thread of its own at first: a server that is away must hold up neither the
+/// other sources nor the epochs, whose commits are the job's heartbeat. What it fetches comes while the job is made ready.
+pub struct Asking {
+    thread: JoinHandle<Asked>,
+    /// What a checkpoint knows of its splits.
+    known: BTreeMap<Split, SplitState>,
+}
 
-type Asked = (Box<dyn Source>, Result<Vec<Split>>);
+type Asked = (Box<dyn Source>, Result<Vec<Opened>>);
+type Opened = (Split, Box<dyn Reader>);
 
 impl Asking {
-    pub fn begin(mut source: Box<dyn Source>, waker: Waker) -> Asking {
-        Asking(std::thread::spawn(move || {
-            let splits = source.discover();
-            waker.wake();
-            (source, splits)
-        }))
-    }
-}
-
-enum Opening {
-    Asking(Asking),
-    Open(Box<dyn Source>),
-    /// Only while the one becomes the other, or when asking failed.
-    Gone,
-}
-
-/// A split that was found and is to be opened on a lane.
-pub struct Found {
-    pub split: Split,
-    pub ordinal: i32,
-    pub lane: usize,
-    pub watermark: SplitWatermark,
-    from: Option<Position>,
-}
-
-impl ScanSplits {
-    pub fn new(
-        table: String,
-        source: Asking,
-        habits: Habits,
+    pub fn begin(
+        mut source: Box<dyn Source>,
         restored: Option<&SourceState>,
-        progress: Progress,
-    ) -> Self {
-        let unclaimed = restored
-            .into_iter()
-            .flat_map(|state| &state.splits)
+        waker: Waker,
+    ) -> Asking {
+        let known = restored.into_iter().flat_map(|state| &state.splits);
+        let known: BTreeMap<Split, SplitState> = known
             .map(|state| {
                 let split = Split {
                     topic: state.topic.as_str().into(),
                     partition: state.partition,
                 };
                 (split, state.clone())
-            });
+            })
+            .collect();
+        let from = known.clone();
+        let thread = std::thread::spawn(move || {
+            if !from.is_empty() {
+                source.restored();
+            }
+            let opened = find(source.as_mut(), &from);
+            waker.wake();
+            (source, opened)
+        });
+        Asking { thread, known }
+    }
+}
+
+/// Asks for splits that are new, and opens each where a checkpoint has it.
+fn find(source: &mut dyn Source, known: &BTreeMap<Split, SplitState>) -> Result<Vec<Opened>> {
+    let splits = source.discover()?;
+    let open = |split: Split| {
+        let from = known.get(&split).map(|state| state.position);
+        let reader = source.open(&split, from)?;
+        Ok((split, reader))
+    };
+    splits.into_iter().map(open).collect()
+}
+
+enum Opening {
+    Asking(JoinHandle<Asked>),
+    Open(Box<dyn Source>),
+    /// Only while the one becomes the other, or when asking failed.
+    Gone,
+}
+
+/// A split that was found, for a lane to read.
+pub struct Found {
+    pub split: Split,
+    pub ordinal: i32,
+    pub lane: usize,
+    pub watermark: SplitWatermark,
+    /// None where nothing is left to read of it.
+    pub reader: Option<Box<dyn Reader>>,
+}
+
+impl ScanSplits {
+    pub fn new(table: String, source: Asking, habits: Habits, progress: Progress) -> Self {
         ScanSplits {
             table,
-            opening: Opening::Asking(source),
-            restored: restored.is_some_and(|state| !state.splits.is_empty()),
+            opening: Opening::Asking(source.thread),
             may_drop: habits.may_drop,
             reading: BTreeMap::new(),
             finished: Vec::new(),
@@ -158,7 +175,7 @@ impl ScanSplits {
             max_drift_ms: habits.max_drift_ms,
             timed: habits.timed,
             idle_timeout_ms: habits.idle_timeout_ms,
-            unclaimed: unclaimed.collect(),
+            unclaimed: source.known,
             progress,
             active_at_ms: 0,
             first: None,
@@ -177,25 +194,22 @@ impl ScanSplits {
         }
     }
 
-    fn new_splits(&mut self) -> Result<Vec<Split>> {
+    fn new_splits(&mut self) -> Result<Vec<Opened>> {
         match std::mem::replace(&mut self.opening, Opening::Gone) {
-            Opening::Asking(Asking(thread)) if thread.is_finished() => {
-                let (mut source, splits) = thread.join().map_err(|_| {
+            Opening::Asking(thread) if thread.is_finished() => {
+                let (source, opened) = thread.join().map_err(|_| {
                     Error::bug(format!(
                         "table '{}': asking for its splits panicked",
                         self.table
                     ))
                 })?;
-                if self.restored {
-                    source.restored();
-                }
                 self.opening = Opening::Open(source);
-                splits
+                opened
             }
             Opening::Open(mut source) => {
-                let splits = source.discover();
+                let opened = find(source.as_mut(), &self.unclaimed);
                 self.opening = Opening::Open(source);
-                splits
+                opened
             }
             other => {
                 self.opening = other;
@@ -204,7 +218,7 @@ impl ScanSplits {
         }
     }
 
-    /// Asks the source for new splits and gives each a number and a lane.
+    /// Takes the splits that are new, and gives each a number and a lane.
     pub fn discover(
         &mut self,
         next_ordinal: &mut i32,
@@ -216,18 +230,17 @@ impl ScanSplits {
         if was_opening {
             self.active_at_ms = now_ms;
         }
-        for split in self.new_splits()? {
+        for (split, reader) in self.new_splits()? {
             self.active_at_ms = now_ms;
             let restored = self.unclaimed.remove(&split);
-            let progress = restored.as_ref().map_or(Progress::START, |s| s.progress);
-            let from = restored.map(|state| state.position);
+            let progress = restored.map_or(Progress::START, |state| state.progress);
+            let position = reader.position();
+            let ordinal = *next_ordinal;
+            *next_ordinal += 1;
             let live = LiveSplit {
                 split: split.clone(),
-                ordinal: *next_ordinal,
-                position: from.unwrap_or(Position {
-                    offset: 0,
-                    finished: false,
-                }),
+                ordinal,
+                position,
                 watermark: progress.watermark,
                 at_end: false,
                 idle: progress.idle,
@@ -236,15 +249,19 @@ impl ScanSplits {
                 lag: None,
                 active_at_ms: now_ms,
             };
+            let lane = (self.reading.len() + self.finished.len()) % lanes;
+            if position.finished {
+                self.finished.push(live);
+            } else {
+                self.reading.insert(ordinal, live);
+            }
             found.push(Found {
                 split,
-                ordinal: *next_ordinal,
-                lane: (self.reading.len() + self.finished.len()) % lanes,
+                ordinal,
+                lane,
                 watermark: SplitWatermark(progress.watermark),
-                from,
+                reader: (!position.finished).then_some(reader),
             });
-            self.reading.insert(*next_ordinal, live);
-            *next_ordinal += 1;
         }
         if was_opening && !self.opening() {
             self.tell_of_gone()?;
@@ -274,26 +291,6 @@ impl ScanSplits {
             }
             told => told,
         }
-    }
-
-    /// Opens a split that was found; `None` where nothing is left to read of it.
-    pub fn open(&mut self, found: &Found) -> Result<Option<Box<dyn Reader>>> {
-        let Opening::Open(source) = &mut self.opening else {
-            return Err(Error::bug(format!(
-                "table '{}' has splits before its source has answered",
-                self.table
-            )));
-        };
-        let reader = source.open(&found.split, found.from)?;
-        let position = reader.position();
-        if let Some(split) = self.reading.get_mut(&found.ordinal) {
-            split.position = position;
-        }
-        if position.finished {
-            self.finish(found.ordinal);
-            return Ok(None);
-        }
-        Ok(Some(reader))
     }
 
     fn finish(&mut self, ordinal: i32) {

@@ -75,16 +75,13 @@ fn answered(
     let waker = Waker::default();
     let mut scan = ScanSplits::new(
         "t".to_string(),
-        Asking::begin(Box::new(source), waker.clone()),
+        Asking::begin(Box::new(source), restored, waker.clone()),
         habits,
-        restored,
         Progress::START,
     );
     let mut next = 0;
     while scan.opening() {
-        for found in scan.discover(&mut next, 1, 0)? {
-            scan.open(&found)?;
-        }
+        scan.discover(&mut next, 1, 0)?;
         std::thread::yield_now();
     }
     Ok(scan)

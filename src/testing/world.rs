@@ -220,7 +220,12 @@ impl World {
         let engine = Engine::new(
             Parts {
                 graph: Arc::clone(&self.job.graph),
-                sources: ask_sources(&self.job.graph, connections.as_ref(), &waker)?,
+                sources: ask_sources(
+                    &self.job.graph,
+                    &claimed.checkpoint,
+                    connections.as_ref(),
+                    &waker,
+                )?,
                 connections,
                 tables: self.job.tables.clone(),
                 letters: self.job.letters.clone(),

@@ -382,7 +382,9 @@ fn ask_limits(settings: Arc<Settings>, runtime: &Handle) -> Receiver<Option<Limi
 }
 
 async fn topic_limits(settings: &Settings) -> Option<Limits> {
-    let config = settings.reader();
+    let mut config = settings.reader();
+    // It sends no records, so it needs no identity as a producer.
+    config.set("enable.idempotence", "false");
     let admin: AdminClient<Ear> = config.create_with_context(Ear::default()).ok()?;
     let options = AdminOptions::new().request_timeout(Some(PATIENCE));
     let topic = [ResourceSpecifier::Topic(&settings.topic)];
