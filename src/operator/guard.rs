@@ -1,8 +1,10 @@
-//! AND and OR whose right side is asked only where the left side leaves it open.
+//! Expressions with what Flink's row by row evaluation means: AND and OR whose right side is asked only where the left side leaves it
+//! open, and the operators of [`Operation`].
 //!
 //! Flink goes row by row, so `b <> 0 AND a / b > 2` never divides by zero. A column at a time the right side would be computed for all rows,
 //! and a row that the left side has judged already could end the job. So wherever the right side can fail, it sees only the others.
 
+use super::operation::Operation;
 use arrow::array::{Array, BooleanArray};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::kernels::boolean::{and_kleene, or_kleene};
@@ -22,12 +24,15 @@ use std::sync::Arc;
 
 type Expr = Arc<dyn PhysicalExpr>;
 
-/// The same expression, with every AND and OR guarded that needs it.
-pub fn guarded(expr: Expr) -> Result<Expr> {
+/// The same expression over the columns of a schema, with every AND and OR guarded that needs it, and Java's operators.
+pub fn guarded(expr: Expr, schema: &Schema) -> Result<Expr> {
     let guarded = expr.transform_up(|expr| {
         let Some(binary) = expr.downcast_ref::<BinaryExpr>() else {
             return Ok(Transformed::no(expr));
         };
+        if let Some(operation) = Operation::of(binary, schema)? {
+            return Ok(Transformed::yes(Arc::new(operation)));
+        }
         let decides = matches!(binary.op(), Operator::And | Operator::Or);
         if !decides || !can_fail(binary.right()) {
             return Ok(Transformed::no(expr));
@@ -43,12 +48,14 @@ pub fn guarded(expr: Expr) -> Result<Expr> {
 
 /// Whether an expression may be an error for some values. Of functions that is not known, so each may.
 fn can_fail(expr: &Expr) -> bool {
-    let harmless = match expr.downcast_ref::<BinaryExpr>() {
-        Some(binary) => {
+    let operation = expr.downcast_ref::<Operation>();
+    let harmless = match (expr.downcast_ref::<BinaryExpr>(), operation) {
+        (Some(binary), _) => {
             use Operator::{And, Eq, Gt, GtEq, Lt, LtEq, NotEq, Or};
             matches!(binary.op(), Eq | NotEq | Lt | LtEq | Gt | GtEq | And | Or)
         }
-        None => {
+        (None, Some(operation)) => !operation.can_fail(),
+        (None, None) => {
             expr.is::<Column>()
                 || expr.is::<Literal>()
                 || expr.is::<NotExpr>()
@@ -172,7 +179,7 @@ mod tests {
         let left = binary(b.clone(), op, lit(0i64), &schema).unwrap();
         let quotient = binary(lit(10i64), Operator::Divide, b, &schema).unwrap();
         let right = binary(quotient, Operator::Gt, lit(2i64), &schema).unwrap();
-        let both = guarded(binary(left, sign, right, &schema).unwrap()).unwrap();
+        let both = guarded(binary(left, sign, right, &schema).unwrap(), &schema).unwrap();
         let column = Arc::new(Int64Array::from(divisors.to_vec()));
         let batch = RecordBatch::try_new(Arc::new(schema), vec![column]).unwrap();
         let found = both.evaluate(&batch).unwrap();
@@ -212,6 +219,6 @@ mod tests {
         let small = binary(b.clone(), Operator::Lt, lit(3i64), &schema).unwrap();
         let large = binary(b, Operator::Gt, lit(1i64), &schema).unwrap();
         let both = binary(small, Operator::And, large, &schema).unwrap();
-        assert!(guarded(both).unwrap().is::<BinaryExpr>());
+        assert!(guarded(both, &schema).unwrap().is::<BinaryExpr>());
     }
 }

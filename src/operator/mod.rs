@@ -17,6 +17,7 @@ pub mod guard;
 pub mod interval_join;
 pub mod keys;
 pub mod lookup;
+pub mod operation;
 pub mod over;
 mod pages;
 pub mod project;
@@ -64,14 +65,17 @@ pub mod hidden {
     /// How many there are.
     pub const COUNT: usize = 3;
 
+    /// Whether this is the name of one of them, which no column of a job may have.
+    pub fn is_hidden(name: &str) -> bool {
+        [SPLIT, OFFSET, WATERMARK, KIND].contains(&name)
+    }
+
     /// How many columns stand before the hidden ones: all of them, where there are none.
     pub fn visible(schema: &Schema) -> usize {
-        let is_hidden =
-            |field: &FieldRef| [SPLIT, OFFSET, WATERMARK, KIND].contains(&field.name().as_str());
         schema
             .fields()
             .iter()
-            .position(is_hidden)
+            .position(|field| is_hidden(field.name()))
             .unwrap_or(schema.fields().len())
     }
 

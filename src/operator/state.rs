@@ -59,7 +59,7 @@ pub(super) fn expect_columns(part: &str, rows: &RecordBatch, wanted: &[Field]) -
 }
 
 const WAYS_OUT: &str = "the query was changed since. Take the change back, or run the old job file with --bounded first, which closes \
-     every window, or start afresh with another 'execution.checkpointing.dir'";
+     every window, or start afresh with another 'execution.checkpointing.dir' and another lake";
 
 fn shown<'a>(fields: impl Iterator<Item = &'a Field>) -> String {
     let column = |field: &Field| format!("{} {}", field.name(), field.data_type());

@@ -3,6 +3,7 @@
 use super::rules::cast_target;
 use super::{Rank, Window};
 use crate::operator::guard::Guarded;
+use crate::operator::operation::Operation;
 use crate::sql::functions::{Choices, WindowBound, is_division, is_field, type_name};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::Operator;
@@ -81,7 +82,9 @@ fn text(expr: &Arc<dyn PhysicalExpr>, outer: u8) -> String {
         return value(literal.value());
     }
     let guarded = expr.downcast_ref::<Guarded>().map(Guarded::plain);
-    if let Some(binary) = guarded.as_ref().or(expr.downcast_ref::<BinaryExpr>()) {
+    let operation = expr.downcast_ref::<Operation>().map(Operation::plain);
+    let plain = expr.downcast_ref::<BinaryExpr>().or(operation);
+    if let Some(binary) = guarded.as_ref().or(plain) {
         return infix(binary.left(), binary.op(), binary.right(), outer);
     }
     if let Some(call) = expr.downcast_ref::<ScalarFunctionExpr>() {

@@ -356,7 +356,7 @@ impl Conditions {
             filter: if self.rest.is_empty() {
                 None
             } else {
-                Some(guarded(conjunction(self.rest))?)
+                Some(guarded(conjunction(self.rest), &columns.schema)?)
             },
         })
     }

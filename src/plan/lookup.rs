@@ -175,7 +175,7 @@ impl Lowering {
             exprs: scan.exprs.clone(),
             filter: match rest.is_empty() {
                 true => None,
-                false => Some(guarded(conjunction(rest))?),
+                false => Some(guarded(conjunction(rest), &schema)?),
             },
             outer,
         });

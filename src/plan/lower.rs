@@ -8,6 +8,7 @@ use super::{NodeId, Op};
 use crate::operator::guard::guarded;
 use crate::sql::Place;
 use crate::sql::functions::{Bound, WindowBound, type_name};
+use crate::sql::names::refuse_hidden;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::common::DFSchema;
 use datafusion::common::config::ConfigOptions;
@@ -108,7 +109,8 @@ impl Lowering {
         let input = self.plan(&projection.input)?;
         let schema = projection.input.schema();
         let mut exprs = Vec::with_capacity(projection.expr.len());
-        for expr in &projection.expr {
+        for (expr, field) in projection.expr.iter().zip(projection.schema.fields()) {
+            refuse_hidden(field.name(), place_of([expr]).unwrap_or(self.statement))?;
             exprs.push(self.expr(expr, schema, input)?);
         }
         let times = self.times(&exprs, input)?;
@@ -195,7 +197,7 @@ impl Lowering {
         let Some(predicate) = self.limited(&mut input, predicate)? else {
             return Ok(input);
         };
-        let predicate = guarded(predicate)?;
+        let predicate = guarded(predicate, self.drafts.schema(input))?;
         let node = &self.drafts.nodes[input];
         let draft = Draft {
             op: Op::Filter { predicate },
@@ -250,7 +252,8 @@ impl Lowering {
         schema: &DFSchema,
         node: NodeId,
     ) -> Planned<Expr> {
-        Ok(guarded(self.bare_expr(expr, schema, node)?)?)
+        let expr = self.bare_expr(expr, schema, node)?;
+        Ok(guarded(expr, self.drafts.schema(node))?)
     }
 
     /// The same for who looks into it, and guards it afterwards.

@@ -8,9 +8,13 @@ use datafusion::common::{DFSchema, Result, ScalarValue, plan_datafusion_err, pla
 use datafusion::logical_expr::expr::{BinaryExpr, Like, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Operator, Union, lit};
+use datafusion::logical_expr::{
+    Expr, ExprSchemable, LogicalPlan, Operator, Projection, Union, cast, lit,
+};
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
+use std::iter::once;
+use std::sync::Arc;
 
 /// The same plan, every expression with the type and the meaning that it has in Flink.
 pub fn typed(plan: LogicalPlan, options: &ConfigOptions) -> Result<LogicalPlan> {
@@ -39,16 +43,18 @@ fn rewrite(plan: LogicalPlan, rule: &Rule) -> Result<LogicalPlan> {
 /// DataFusion leaves a union the types that its inputs had when it was made.
 fn with_schema_of_inputs(plan: LogicalPlan) -> Result<LogicalPlan> {
     match plan {
-        LogicalPlan::Union(union) => {
+        LogicalPlan::Union(mut union) => {
+            doubles_in_union(&mut union.inputs)?;
             Union::try_new_with_loose_types(union.inputs).map(LogicalPlan::Union)
         }
         other => other.recompute_schema(),
     }
 }
 
-/// Before operands are made to agree: a whole number is an INT if it fits, a division is Flink's, LIKE has no escape character of its
-/// own, and a CAST that Flink does not have is refused.
-fn before(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+/// Before operands are made to agree: a whole number is an INT if it fits, a DECIMAL beside a floating number is a DOUBLE, a division is
+/// Flink's, LIKE has no escape character of its own, and a CAST that Flink does not have is refused.
+fn before(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    doubles(must_agree(&mut expr), schema);
     Ok(match expr {
         Expr::Literal(ScalarValue::Int64(Some(value)), metadata) => match i32::try_from(value) {
             Ok(value) => Transformed::yes(Expr::Literal(ScalarValue::Int32(Some(value)), metadata)),
@@ -61,6 +67,9 @@ fn before(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             op: Operator::Divide,
             right,
         }) => Transformed::yes(functions::divide(*left, *right)),
+        Expr::BinaryExpr(binary) if functions::may_be_too_long(&binary, schema) => {
+            Transformed::yes(functions::exact(*binary.left, binary.op, *binary.right))
+        }
         Expr::Cast(cast) => {
             check_cast(&cast.expr, cast.field.data_type(), schema)?;
             Transformed::no(Expr::Cast(cast))
@@ -78,6 +87,82 @@ fn before(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         }
         other => Transformed::no(other),
     })
+}
+
+/// The parts of an expression that get one type.
+fn must_agree(expr: &mut Expr) -> Vec<&mut Expr> {
+    match expr {
+        Expr::BinaryExpr(BinaryExpr { left, right, .. }) => vec![left, right],
+        Expr::Between(between) => vec![&mut between.expr, &mut between.low, &mut between.high],
+        Expr::InList(list) => list
+            .list
+            .iter_mut()
+            .chain(once(list.expr.as_mut()))
+            .collect(),
+        Expr::Case(case) => {
+            let results = case.when_then_expr.iter_mut().map(|(_, then)| then);
+            results
+                .chain(&mut case.else_expr)
+                .map(Box::as_mut)
+                .collect()
+        }
+        Expr::ScalarFunction(call)
+            if ["coalesce", "greatest", "least", "array"].contains(&call.name()) =>
+        {
+            call.args.iter_mut().collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Flink makes a DOUBLE of a DECIMAL that stands beside a FLOAT or a DOUBLE; DataFusion would make a DECIMAL of both, and lose digits.
+fn doubles(exprs: Vec<&mut Expr>, schema: &DFSchema) {
+    let types = exprs.iter().map(|expr| expr.get_type(schema));
+    // What has no type is refused where operands are made to agree, which has better words for it.
+    let Ok(types) = types.collect::<Result<Vec<_>>>() else {
+        return;
+    };
+    let mut all = exprs.iter().zip(&types);
+    if !all.any(|(expr, of)| of.is_floating() && !fits_decimal(expr)) {
+        return;
+    }
+    let all = exprs.into_iter().zip(&types);
+    for (expr, _) in all.filter(|(_, of)| of.is_decimal()) {
+        *expr = cast(std::mem::take(expr), DataType::Float64);
+    }
+}
+
+/// A number with a point is a DECIMAL in Flink, so beside one it stays one, where DataFusion's DECIMAL(30, 15) holds it.
+fn fits_decimal(expr: &Expr) -> bool {
+    matches!(expr, Expr::Literal(ScalarValue::Float64(Some(number)), _) if number.abs() < 1e15)
+}
+
+/// A DECIMAL is a DOUBLE too where another input of a union has a floating column.
+fn doubles_in_union(inputs: &mut [Arc<LogicalPlan>]) -> Result<()> {
+    let type_of =
+        |input: &Arc<LogicalPlan>, at: usize| input.schema().field(at).data_type().clone();
+    let columns = inputs
+        .first()
+        .map_or(0, |input| input.schema().fields().len());
+    let mut floating = (0..columns).collect::<Vec<_>>();
+    floating.retain(|&at| inputs.iter().any(|input| type_of(input, at).is_floating()));
+    for input in inputs {
+        let changes = |at: usize| floating.contains(&at) && type_of(input, at).is_decimal();
+        if !(0..columns).any(changes) {
+            continue;
+        }
+        let exprs = input.schema().columns().into_iter().enumerate();
+        let exprs = exprs.map(|(at, column)| {
+            let name = column.name.clone();
+            match changes(at) {
+                true => cast(Expr::Column(column), DataType::Float64).alias(name),
+                false => Expr::Column(column),
+            }
+        });
+        let projection = Projection::try_new(exprs.collect(), Arc::clone(input))?;
+        *input = Arc::new(LogicalPlan::Projection(projection));
+    }
+    Ok(())
 }
 
 fn check_cast(value: &Expr, to: &DataType, schema: &DFSchema) -> Result<()> {

@@ -9,11 +9,11 @@ use super::trouble::{Planned, Trouble, refused};
 use super::window::as_millis;
 use super::{Metadata, MetadataKey, NodeId, Op, Scan, Watermark};
 use crate::operator::guard::guarded;
+use crate::operator::operation::Operation;
 use crate::sql::functions::{physical_cast, type_name};
 use crate::sql::refusal::did_you_mean;
 use crate::sql::{Column, ColumnKind, Place, Table};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{LogicalPlan, Operator};
 use datafusion::physical_expr::expressions::{BinaryExpr, Literal};
 use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
@@ -181,8 +181,8 @@ impl Lowering {
             );
         };
         let expr = self.free_expr(&projection.expr[0], projection.input.schema())?;
-        let expr = guarded(expr)?;
-        Ok(replace_columns(&expr, &|index| column(schema, index))?)
+        let expr = replace_columns(&expr, &|index| column(schema, index))?;
+        Ok(guarded(expr, schema)?)
     }
 
     /// Which column the watermark is about.
@@ -327,12 +327,8 @@ fn quick_millis(value: &Expr) -> Expr {
         && let Some(interval) = binary.right().downcast_ref::<Literal>()
         && let Some(millis) = interval_millis(interval.value())
     {
-        let millis = Arc::new(Literal::new(ScalarValue::Int64(Some(millis))));
-        return Arc::new(BinaryExpr::new(
-            quick_millis(binary.left()),
-            *binary.op(),
-            millis,
-        ));
+        let moment = quick_millis(binary.left());
+        return Arc::new(Operation::moved(moment, *binary.op(), millis));
     }
     as_millis(Arc::clone(value))
 }
@@ -350,4 +346,29 @@ pub fn is_cheap(expr: &Arc<dyn PhysicalExpr>) -> bool {
         .is_some_and(|call| {
             crate::sql::functions::is_field(call.fun()) && call.args().iter().all(is_cheap)
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{AsArray, TimestampMillisecondArray};
+    use arrow::datatypes::{Int64Type, IntervalMonthDayNano};
+    use arrow::record_batch::RecordBatch;
+    use datafusion::common::ScalarValue;
+
+    #[test]
+    fn a_watermark_never_wraps() {
+        let times = Arc::new(TimestampMillisecondArray::from(vec![i64::MIN, 7_000]));
+        let batch = RecordBatch::try_from_iter([("ts", times as _)]).unwrap();
+        let interval = IntervalMonthDayNano::new(0, 0, 5_000_000_000);
+        let interval = Literal::new(ScalarValue::IntervalMonthDayNano(Some(interval)));
+        let ts = column(&batch.schema(), 0);
+        let value: Expr = Arc::new(BinaryExpr::new(ts, Operator::Minus, Arc::new(interval)));
+        let millis = quick_millis(&value).evaluate(&batch).unwrap();
+        let millis = millis.into_array(2).unwrap();
+        assert_eq!(
+            millis.as_primitive::<Int64Type>().values(),
+            &[i64::MIN, 2_000]
+        );
+    }
 }

@@ -6,6 +6,7 @@ use super::trouble::{Planned, refused};
 use super::{NodeId, Op, Unnest};
 use crate::sql::Place;
 use crate::sql::functions::type_name;
+use crate::sql::names::refuse_hidden;
 use arrow::datatypes::{DataType, Field, Fields, Schema};
 use datafusion::common::{DFSchema, DFSchemaRef, Result, TableReference, plan_err};
 use datafusion::logical_expr::{
@@ -156,6 +157,9 @@ impl Lowering {
         let array = self.expr(&unnesting.array, unnesting.input.schema(), input)?;
         let under = &self.drafts.nodes[input];
         let width = under.schema.fields().len();
+        for field in &unnesting.schema.fields()[width..] {
+            refuse_hidden(field.name(), unnesting.how.place)?;
+        }
         let mut fields: Vec<Field> = under
             .schema
             .fields()

@@ -77,6 +77,9 @@ pub fn view(parser: &mut Parser, place: Place, names: &Names) -> Parsed<(View, V
     let columns = if parser.peek_token_ref().token == Token::LParen {
         let columns = column_names(parser)?;
         super::names::check_unique(&columns)?;
+        for column in &columns {
+            super::names::refuse_hidden(&column.value, column.span.into())?;
+        }
         columns
     } else {
         Vec::new()

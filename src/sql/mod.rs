@@ -17,7 +17,7 @@ mod allowed;
 mod ddl;
 mod intervals;
 mod json_forms;
-mod names;
+pub(crate) mod names;
 mod statements;
 mod syntax;
 mod text;

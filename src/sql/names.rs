@@ -3,6 +3,7 @@
 use super::refusal::{Parsed, Refusal, did_you_mean};
 use super::types::flink_name;
 use super::{ColumnKind, Place, Table, View};
+use crate::operator::hidden;
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::sql::sqlparser::ast::Ident;
 use std::collections::BTreeMap;
@@ -134,10 +135,22 @@ pub fn check_unique(names: &[Ident]) -> Parsed<()> {
     Ok(())
 }
 
+/// Columns with the names of hidden ones would be taken for those.
+pub fn refuse_hidden(name: &str, place: Place) -> Parsed<()> {
+    match hidden::is_hidden(name) {
+        true => Err(
+            Refusal::new(place, format!("no column can be called '{name}'"))
+                .hint("rows carry a hidden column of this name: give it another name"),
+        ),
+        false => Ok(()),
+    }
+}
+
 /// The columns of a table fit together.
 pub fn check_columns(table: &Table, primary_key: &[Ident], partitioned_by: &[Ident]) -> Parsed<()> {
     let columns = &table.columns;
     for (at, column) in columns.iter().enumerate() {
+        refuse_hidden(&column.name, column.place)?;
         if let Some(before) = columns[..at]
             .iter()
             .find(|before| before.name == column.name)

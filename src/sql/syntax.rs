@@ -146,8 +146,17 @@ impl Dialect for Flink {
         &self,
         parser: &mut Parser,
         expr: &Expr,
-        _precedence: u8,
+        precedence: u8,
     ) -> Option<Result<Expr, ParserError>> {
+        if let Some(is_not) = takes_distinct_from(parser) {
+            let left = Box::new(expr.clone());
+            // sqlparser's own reading takes an AND or OR behind it into the right side.
+            let right = parser.parse_subexpr(precedence).map(Box::new);
+            return Some(right.map(|right| match is_not {
+                true => Expr::IsNotDistinctFrom(left, right),
+                false => Expr::IsDistinctFrom(left, right),
+            }));
+        }
         if !json_forms::sees_is_json(parser) {
             return None;
         }
@@ -193,6 +202,14 @@ pub fn read<T>(
 
 fn is_after(place: Place, other: Place) -> bool {
     (place.line, place.column) >= (other.line, other.column)
+}
+
+/// Takes `IS [NOT] DISTINCT FROM`, if it is there, and says whether there is a NOT in it.
+fn takes_distinct_from(parser: &mut Parser) -> Option<bool> {
+    ["IS DISTINCT FROM", "IS NOT DISTINCT FROM"]
+        .into_iter()
+        .position(|words| parser.takes(words))
+        .map(|at| at == 1)
 }
 
 /// Expressions that sqlparser does not know, or reads in another way.

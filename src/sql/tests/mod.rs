@@ -315,6 +315,19 @@ fn expressions_take_their_form() {
 }
 
 #[test]
+fn and_stands_behind_is_distinct_from_and_not_in_it() {
+    for sql in [
+        "a IS DISTINCT FROM a + 1 AND a > 5",
+        "a IS NOT DISTINCT FROM a OR a > 5",
+    ] {
+        match expression(sql).unwrap() {
+            Expr::BinaryOp { right, .. } => assert_eq!(right.to_string(), "a > 5", "{sql}"),
+            other => panic!("{sql} is read as {other:?}"),
+        }
+    }
+}
+
+#[test]
 fn spans_are_places_in_the_file() {
     let script = parse(
         "job.sql",

@@ -140,6 +140,16 @@ fn tables_that_are_refused() {
             "3:17",
         ),
         (
+            "CREATE TABLE t (a INT, `__watermark` BIGINT)",
+            "3:24: no column can be called '__watermark'",
+            "another name",
+        ),
+        (
+            "CREATE VIEW v (a, `__kind`) AS SELECT a, b FROM src",
+            "3:19: no column can be called '__kind'",
+            "another name",
+        ),
+        (
             "CREATE TABLE t (a TEXT)",
             "3:19: the type TEXT is not supported",
             "STRING",
