@@ -355,7 +355,8 @@ fn moments(values: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
             let wanted = ticks(*unit);
             let at = if wanted >= per_second {
                 let factor = wanted / per_second;
-                at.unary::<_, Int64Type>(|x| x.saturating_mul(factor))
+                // What 64 bits of the finer unit cannot hold is NULL, and never another date.
+                at.unary_opt::<_, Int64Type>(|x| x.checked_mul(factor))
             } else {
                 let factor = per_second / wanted;
                 at.unary::<_, Int64Type>(|x| x.div_euclid(factor))
@@ -459,6 +460,14 @@ mod tests {
                 "2024-01-02 03:04:05.678",
             ),
             ("CAST(DATE '2024-01-02' AS STRING)", "2024-01-02"),
+            (
+                "CAST(TIMESTAMP '9999-12-31 23:59:59' AS TIMESTAMP(9))",
+                "NULL",
+            ),
+            (
+                "TRY_CAST('9999-12-31 23:59:59.999999999' AS TIMESTAMP(9))",
+                "NULL",
+            ),
             ("CAST(ARRAY[1, CAST(NULL AS INT)] AS STRING)", "[1, NULL]"),
             ("CAST(ARRAY[1, 2] AS ARRAY<BIGINT>)", "[1, 2]"),
             ("CAST(NULL AS STRING)", "NULL"),

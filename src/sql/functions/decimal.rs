@@ -19,8 +19,8 @@ use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use std::sync::Arc;
 
 /// The digits of the largest DECIMAL, and how many Flink keeps behind the point when a result is too long for it.
-const MOST: i32 = 38;
-const KEPT: i32 = 6;
+pub(super) const MOST: i32 = 38;
+pub(super) const KEPT: i32 = 6;
 
 /// `left / right`.
 pub fn divide(left: Expr, right: Expr) -> Expr {
@@ -195,7 +195,7 @@ impl Division {
     }
 }
 
-fn half_up<N: ArrowNativeTypeOp>(dividend: N, divisor: N) -> N {
+pub(super) fn half_up<N: ArrowNativeTypeOp>(dividend: N, divisor: N) -> N {
     let negative = |value: N| value.is_lt(N::ZERO);
     let size = |value: N| {
         if negative(value) {

@@ -62,7 +62,7 @@ pub(crate) fn decimal(text: &str, precision: u8, scale: i8) -> Option<i128> {
 }
 
 /// A FLOAT or a DOUBLE as Java's own parser reads it: of words it knows these two, in these letters.
-pub(super) fn floating<T: std::str::FromStr>(text: &str) -> Option<T> {
+pub(crate) fn floating<T: std::str::FromStr>(text: &str) -> Option<T> {
     let text = text.trim_matches(|c: char| c <= ' ');
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     let known = matches!(unsigned, "NaN" | "Infinity") || decimal_text(text).is_some();

@@ -1,6 +1,6 @@
 //! Java's regular expressions as this program's.
 //!
-//! The two languages agree on most; where they do not, the pattern is rewritten: `\w`, `\d`, `\s` and `\b` know only
+//! The two languages agree on most; where they do not, the pattern is rewritten: `\w`, `\d`, `\s`, `\b` and `\p{Alpha}` know only
 //! ASCII in Java, and the dot takes no end of a line of any kind. What has no counterpart (looking around, referring back, possessive repetition) is an error
 //! here, because a pattern that silently means something else would be worse.
 
@@ -62,6 +62,7 @@ fn translate(pattern: &str) -> Result<String, String> {
     // How many square brackets are open; and for each round one whether the dot takes line ends in it.
     let mut depth = 0_u32;
     let mut dotall = vec![false];
+    let mut any_case = false;
     while let Some(c) = chars.next() {
         let repeats = depth == 0 && matches!(c, '*' | '+' | '?' | '{');
         before = match (repeats, before) {
@@ -75,9 +76,12 @@ fn translate(pattern: &str) -> Result<String, String> {
         };
         match c {
             '\\' => match chars.next() {
+                Some(escaped @ ('p' | 'P')) if chars.peek() == Some(&'{') => {
+                    property(escaped, &mut chars, depth > 0, &mut result);
+                }
                 Some(escaped) => {
                     class(escaped, depth > 0, &mut result);
-                    if "pPxuN".contains(escaped) && chars.peek() == Some(&'{') {
+                    if "xuN".contains(escaped) && chars.peek() == Some(&'{') {
                         copy_braces(&mut chars, &mut result);
                     }
                 }
@@ -91,12 +95,20 @@ fn translate(pattern: &str) -> Result<String, String> {
                 depth = depth.saturating_sub(1);
                 result.push(']');
             }
+            // In square brackets these would mean something here that they do not mean in Java.
+            '-' if depth > 0 && chars.peek() == Some(&'-') => {
+                return Err("-- stands in square brackets; write \\- for a minus".into());
+            }
+            '~' | ':' if depth > 0 => {
+                result.push('\\');
+                result.push(c);
+            }
             _ if depth > 0 => result.push(c),
             '{' => {
                 result.push('{');
                 copy_braces(&mut chars, &mut result);
             }
-            '(' => open_group(&mut chars, &mut dotall, &mut result),
+            '(' => any_case |= open_group(&mut chars, &mut dotall, &mut result)?,
             ')' => {
                 result.push(')');
                 if dotall.len() > 1 {
@@ -107,7 +119,37 @@ fn translate(pattern: &str) -> Result<String, String> {
             _ => result.push(c),
         }
     }
+    let has_cases = |c: char| !c.is_ascii() && (c.is_lowercase() || c.is_uppercase());
+    if any_case && pattern.contains(has_cases) {
+        return Err("(?i) knows the cases of ASCII letters only; (?iu) knows all".into());
+    }
     Ok(result)
+}
+
+/// The classes that know only ASCII in Java, and have the same names here, in small letters.
+const ASCII_CLASSES: [&str; 13] = [
+    "Lower", "Upper", "ASCII", "Alpha", "Digit", "Alnum", "Punct", "Graph", "Print", "Blank",
+    "Cntrl", "XDigit", "Space",
+];
+
+/// A class that is named in braces: `\p{..}`, or `\P{..}` for what is not in it.
+fn property(escaped: char, chars: &mut Chars, inside: bool, result: &mut String) {
+    let mut braces = String::new();
+    copy_braces(chars, &mut braces);
+    let name = braces.trim_matches(['{', '}']);
+    if !ASCII_CLASSES.contains(&name) {
+        result.push('\\');
+        result.push(escaped);
+        result.push_str(&braces);
+        return;
+    }
+    let not = if escaped == 'P' { "^" } else { "" };
+    let class = format!("[:{not}{}:]", name.to_ascii_lowercase());
+    if inside {
+        result.push_str(&class);
+    } else {
+        result.push_str(&format!("[{class}]"));
+    }
 }
 
 /// What Java's dot takes.
@@ -123,8 +165,14 @@ fn copy_braces(chars: &mut Chars, result: &mut String) {
     }
 }
 
-/// A group, or flags that hold up to the end of the group around them; one of the flags says what the dot takes.
-fn open_group(chars: &mut Chars, dotall: &mut Vec<bool>, result: &mut String) {
+/// A group, or flags that hold up to the end of the group around them; one of the flags says what the dot takes. Gives
+/// whether the flags make the cases of ASCII letters alone equal.
+fn open_group(
+    chars: &mut Chars,
+    dotall: &mut Vec<bool>,
+    result: &mut String,
+) -> Result<bool, String> {
+    let (mut any_case, mut unicode) = (false, false);
     let mut of_group = dotall.last() == Some(&true);
     result.push('(');
     if chars.next_if_eq(&'?').is_some() {
@@ -135,7 +183,10 @@ fn open_group(chars: &mut Chars, dotall: &mut Vec<bool>, result: &mut String) {
             match flag {
                 '-' => sets = false,
                 's' => of_group = sets,
-                _ => {}
+                'i' => any_case |= sets,
+                'u' => unicode |= sets,
+                'm' | 'x' => {}
+                other => return Err(format!("the flag {other} is not supported")),
             }
         }
         if chars.next_if_eq(&')').is_some() {
@@ -144,6 +195,7 @@ fn open_group(chars: &mut Chars, dotall: &mut Vec<bool>, result: &mut String) {
         }
     }
     dotall.push(of_group);
+    Ok(any_case && !unicode)
 }
 
 /// One escape, outside or inside square brackets.
@@ -152,10 +204,16 @@ fn class(escaped: char, inside: bool, result: &mut String) {
         'w' => "0-9A-Za-z_",
         'd' => "0-9",
         's' => r" \t\n\x0B\f\r",
+        'v' => r"\n\x0B\f\r\x{85}\x{2028}\x{2029}",
         'h' => r" \t\xA0\u{1680}\u{180e}\u{2000}-\u{200a}\u{202f}\u{205f}\u{3000}",
         'b' if !inside => {
             let boundary = if escaped == 'b' { r"(?-u:\b)" } else { r"\B" };
             result.push_str(boundary);
+            return;
+        }
+        // Not ends of words, as they are here.
+        '<' | '>' => {
+            result.push(escaped);
             return;
         }
         'z' if !inside => {
@@ -198,6 +256,21 @@ mod tests {
             (r"\d{2}", "٤٤ 17", Some("17")),
             (r"a\.b", "a.b", Some("a.b")),
             (r"\p{L}+", "1ü2", Some("ü")),
+            (r"\p{Punct}+", "a<$~¿", Some("<$~")),
+            (r"[\p{Alpha}-]+", "éa-bé", Some("a-b")),
+            (r"\P{Alnum}+", "a1é b", Some("é ")),
+            (r"\p{Lower}+", "éab", Some("ab")),
+            (r"\p{Space}+", "\u{a0} \t", Some(" \t")),
+            (r"\p{IsAlphabetic}+", "1é", Some("é")),
+            (r"a\v", "a\u{2028}", Some("a\u{2028}")),
+            (r"[^\v]+", "\rab\n", Some("ab")),
+            (r"\<b\>", "b <b>", Some("<b>")),
+            (r"[\<]+", "b<", Some("<")),
+            (r"[[:alpha:]]+", "xyz:alp", Some(":alp")),
+            (r"[a~~b]+", "c~a", Some("~a")),
+            (r"[a-]+", "b-a", Some("-a")),
+            (r"(?i)aB", "xAb", Some("Ab")),
+            (r"(?iu)É", "xé", Some("é")),
             // Repetitions of something that only looks like one, or has one in it.
             (r"[+*]+", "a+*", Some("+*")),
             (r"a\++b", "a++b", Some("a++b")),
@@ -216,7 +289,16 @@ mod tests {
 
     #[test]
     fn what_has_no_counterpart_is_an_error() {
-        for pattern in [r"(?=x)", r"(a)\1", "(", "a++b(?!c)"] {
+        for pattern in [
+            r"(?=x)",
+            r"(a)\1",
+            "(",
+            r"[\w--]+",
+            "[+--]+",
+            r"(?U)\w",
+            "(?i)É",
+            "a++b(?!c)",
+        ] {
             assert!(compile(pattern).is_err(), "{pattern}");
         }
     }

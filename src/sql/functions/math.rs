@@ -9,7 +9,7 @@ use arrow::datatypes::{
     ArrowPrimitiveType, DataType, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type,
     Int32Type, Int64Type,
 };
-use datafusion::common::{Result, exec_err, plan_err};
+use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion::logical_expr::ScalarFunctionArgs;
 use std::sync::Arc;
 
@@ -64,8 +64,14 @@ pub(super) fn functions() -> Vec<Function> {
         Function::new("floor", &[Number], Gives::Of(whole_decimal), |args| {
             same_type(args, Keep::Floor)
         }),
-        Function::new("round", &[Number, Int], Gives::Same(0), round).optional(1),
-        Function::new("truncate", &[Number, Int], Gives::Same(0), truncate).optional(1),
+        Function::new("round", &[Number, Int], Gives::ByValue(rounded), round).optional(1),
+        Function::new(
+            "truncate",
+            &[Number, Int],
+            Gives::ByValue(rounded),
+            truncate,
+        )
+        .optional(1),
         Function::new("mod", &[Number, Number], Gives::Of(rest_type), rest).agree(exact),
     ]);
     functions
@@ -86,7 +92,7 @@ fn exact(name: &str, types: &[DataType]) -> Result<Vec<DataType>> {
 }
 
 /// The rest is smaller than the divisor, so it fits its type, with the digits behind the point that the dividend may have more.
-fn rest_type(types: &[DataType]) -> Result<DataType> {
+pub(super) fn rest_type(types: &[DataType]) -> Result<DataType> {
     let (&DataType::Decimal128(p1, s1), &DataType::Decimal128(p2, s2)) = (&types[0], &types[1])
     else {
         return Ok(types[1].clone());
@@ -219,6 +225,24 @@ fn double(x: f64, keep: Keep) -> f64 {
     }
 }
 
+/// ROUND and TRUNCATE of a decimal to a constant number of digits have as many, and room for the digit that rounding up may add.
+fn rounded(types: &[DataType], constants: &[Option<&ScalarValue>]) -> Result<DataType> {
+    let digits = match constants.get(1) {
+        None if types.len() < 2 => Some(0),
+        Some(Some(ScalarValue::Int32(Some(digits)))) => Some(i64::from(*digits)),
+        Some(Some(ScalarValue::Int64(Some(digits)))) => Some(*digits),
+        _ => None,
+    };
+    Ok(match (&types[0], digits) {
+        (DataType::Decimal128(precision, scale), Some(digits)) if digits < i64::from(*scale) => {
+            let digits = digits.max(0) as i8;
+            let precision = (*precision as i8 - scale + digits + 1).min(38);
+            DataType::Decimal128(precision as u8, digits)
+        }
+        (given, _) => given.clone(),
+    })
+}
+
 /// Half is rounded away from zero, judged on the decimal text of the number, as Java's BigDecimal does.
 fn round(args: &ScalarFunctionArgs) -> Result<ArrayRef> {
     to_digits(args, true)
@@ -261,18 +285,27 @@ fn to_digits(args: &ScalarFunctionArgs, half_up: bool) -> Result<ArrayRef> {
         DataType::Int64 => Ok(rows::<Int64Type>(values.as_primitive(), |x, row| {
             Some(round_whole(i128::from(x), digits(row)?, half_up) as i64)
         })),
-        DataType::Decimal128(precision, scale) => {
-            let (precision, scale) = (*precision, *scale);
+        DataType::Decimal128(_, scale) => {
+            let &DataType::Decimal128(precision, to_scale) = args.return_type() else {
+                return exec_err!("{} is no DECIMAL", type_name(args.return_type()));
+            };
+            let scale = *scale;
+            let unit = 10_i128.pow((scale - to_scale).max(0).unsigned_abs().into());
+            let limit = 10_i128.pow(precision.into());
             let result = (0..values.len())
                 .map(|row| {
                     let array = values.as_primitive::<Decimal128Type>();
                     let digits = digits(row)?;
+                    let digits = digits.saturating_sub(scale.into());
                     array
                         .is_valid(row)
-                        .then(|| round_whole(array.value(row), digits - i32::from(scale), half_up))
+                        .then(|| round_whole(array.value(row), digits, half_up) / unit)
+                        .filter(|rounded| rounded.abs() < limit)
                 })
                 .collect::<PrimitiveArray<Decimal128Type>>();
-            Ok(Arc::new(result.with_precision_and_scale(precision, scale)?))
+            Ok(Arc::new(
+                result.with_precision_and_scale(precision, to_scale)?,
+            ))
         }
         other => exec_err!("{other} is not a number"),
     }
@@ -343,7 +376,24 @@ mod tests {
             ("FLOOR(CAST(-1.5 AS DECIMAL(5, 1)))", "-2"),
             ("ROUND(2.345, 2)", "2.35"),
             ("ROUND(1250, -2)", "1300"),
-            ("ROUND(CAST(2.345 AS DECIMAL(6, 3)), 2)", "2.350"),
+            ("ROUND(CAST(2.345 AS DECIMAL(6, 3)), 2)", "2.35"),
+            ("ROUND(CAST(9.99 AS DECIMAL(3, 2)), 1)", "10.0"),
+            (
+                "ROUND(CAST(99999999.99 AS DECIMAL(10, 2)), 1)",
+                "100000000.0",
+            ),
+            ("ROUND(CAST(99999999.99 AS DECIMAL(10, 2)))", "100000000"),
+            (
+                "ROUND(CAST(99999999.99 AS DECIMAL(10, 2)), -3)",
+                "100000000",
+            ),
+            ("ROUND(CAST(99999999.99 AS DECIMAL(10, 2)), -9)", "0"),
+            (
+                "ROUND(CAST(99999999.99 AS DECIMAL(10, 2)), 5)",
+                "99999999.99",
+            ),
+            ("TRUNCATE(CAST(19.99 AS DECIMAL(4, 2)), -1)", "10"),
+            ("TRUNCATE(CAST(9.99 AS DECIMAL(3, 2)), 1)", "9.9"),
             ("TRUNCATE(2.349, 2)", "2.34"),
             ("MOD(-7, 3)", "-1"),
             ("MOD(3000000007, 10)", "7"),

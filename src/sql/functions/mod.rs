@@ -12,6 +12,7 @@ mod cast_text;
 mod choices;
 mod conditional;
 mod decimal;
+mod decimal_exact;
 mod decimal_text;
 mod digest;
 mod fields;
@@ -25,6 +26,7 @@ mod regex;
 mod row_number;
 mod text;
 mod time;
+mod time_steps;
 mod time_text;
 mod time_units;
 mod windows;
@@ -36,7 +38,8 @@ pub use cast_text::to_text;
 pub use choices::{Choices, choices};
 pub use conditional::not_null;
 pub use decimal::{divide, is_division, physical_divide};
-pub(crate) use decimal_text::{decimal, decimal_text};
+pub use decimal_exact::{exact, may_be_too_long};
+pub(crate) use decimal_text::{decimal, decimal_text, floating};
 pub use fields::{field, is_field};
 pub use maps::multiset;
 pub(crate) use pattern::Pattern;
@@ -46,10 +49,11 @@ pub use windows::{Bound, WindowBound, window_bound};
 pub use crate::sql::types::flink_name as type_name;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int32Array, PrimitiveArray, StringArray};
-use arrow::datatypes::{ArrowPrimitiveType, DataType, TimeUnit};
-use datafusion::common::{Result, exec_err, plan_err};
+use arrow::datatypes::{ArrowPrimitiveType, DataType, Field, FieldRef, TimeUnit};
+use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion::logical_expr::{
-    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+    Volatility,
 };
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -62,6 +66,7 @@ pub fn all() -> Vec<Arc<ScalarUDF>> {
         regex::functions(),
         math::functions(),
         time::functions(),
+        time_steps::functions(),
         time_units::functions(),
         arrays::functions(),
         digest::functions(),
@@ -150,6 +155,8 @@ pub(crate) enum Takes {
     Number,
     /// A DATE or a timestamp, left as it is; text is read as TIMESTAMP(3).
     Time,
+    /// A DATE, a timestamp or a text, left as it is.
+    TimeOrText,
     Array,
     Any,
 }
@@ -160,7 +167,11 @@ pub(crate) enum Gives {
     /// The type of this argument.
     Same(usize),
     Of(fn(&[DataType]) -> Result<DataType>),
+    /// By the types, and by the arguments that are constants.
+    ByValue(TypeByValue),
 }
+
+type TypeByValue = fn(&[DataType], &[Option<&ScalarValue>]) -> Result<DataType>;
 
 /// The types that arguments of these types are cast to, so that they fit each other; the text is the function's name.
 type Agree = fn(&str, &[DataType]) -> Result<Vec<DataType>>;
@@ -301,7 +312,21 @@ impl ScalarUDFImpl for Function {
             Gives::Type(data_type) => Ok(data_type.clone()),
             Gives::Same(index) => Ok(types[*index].clone()),
             Gives::Of(of) => of(types),
+            Gives::ByValue(of) => of(types, &[]),
         }
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        let types = args
+            .arg_fields
+            .iter()
+            .map(|field| field.data_type().clone());
+        let types: Vec<DataType> = types.collect();
+        let gives = match &self.gives {
+            Gives::ByValue(of) => of(&types, args.scalar_arguments)?,
+            _ => self.return_type(&types)?,
+        };
+        Ok(Arc::new(Field::new(self.name, gives, true)))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
@@ -312,7 +337,7 @@ impl ScalarUDFImpl for Function {
                 .all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
         let result = (self.call)(&args)?;
         if constant && !result.is_empty() {
-            let value = datafusion::common::ScalarValue::try_from_array(&result, 0)?;
+            let value = ScalarValue::try_from_array(&result, 0)?;
             return Ok(ColumnarValue::Scalar(value));
         }
         Ok(ColumnarValue::Array(result))
@@ -325,7 +350,7 @@ impl Takes {
             Takes::Text => "STRING",
             Takes::Int | Takes::Long => "a whole number",
             Takes::Double | Takes::Number => "a number",
-            Takes::Time => "a DATE or a TIMESTAMP",
+            Takes::Time | Takes::TimeOrText => "a DATE or a TIMESTAMP",
             Takes::Array => "an ARRAY",
             Takes::Any => "any type",
         }
@@ -347,8 +372,11 @@ fn coerced(takes: Takes, given: &DataType) -> Option<DataType> {
         (Takes::Double | Takes::Number, Null) => Some(Float64),
         (Takes::Double, _) => given.is_numeric().then_some(Float64),
         (Takes::Number, _) => given.is_numeric().then(|| given.clone()),
-        (Takes::Time, Date32 | DataType::Timestamp(_, _)) => Some(given.clone()),
-        (Takes::Time, _) if is_text || given.is_null() => {
+        (Takes::TimeOrText, _) if is_text => Some(Utf8),
+        (Takes::Time | Takes::TimeOrText, Date32 | DataType::Timestamp(_, _)) => {
+            Some(given.clone())
+        }
+        (Takes::Time | Takes::TimeOrText, _) if is_text || given.is_null() => {
             Some(DataType::Timestamp(TimeUnit::Millisecond, None))
         }
         (Takes::Array, DataType::List(_)) => Some(given.clone()),

@@ -1,19 +1,19 @@
 //! Dates and timestamps. The session's zone is UTC.
 
-use super::Takes::{Int, Long, Text, Time};
+use super::Takes::{Int, Long, Text, Time, TimeOrText};
 use super::pattern::Pattern;
-use super::time_text::{read_plain, read_timestamp};
+use super::time_text::{read_leniently, read_plain, read_timestamp};
 use super::{Function, Gives, Values, column, numbers, text_rows, texts, type_name};
 use arrow::array::{
-    Array, ArrayRef, AsArray, Date32Array, Int32Array, Int64Array, StringArray, StringBuilder,
+    Array, ArrayRef, AsArray, Date32Array, Int64Array, StringArray, StringBuilder,
     TimestampMillisecondArray, TimestampNanosecondArray,
 };
 use arrow::datatypes::{
     DataType, Date32Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType,
     TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
 };
-use chrono::{DateTime, Datelike, Months, NaiveDateTime, Timelike};
-use datafusion::common::{Result, exec_datafusion_err, exec_err, plan_err};
+use chrono::{DateTime, Datelike};
+use datafusion::common::{Result, exec_datafusion_err, exec_err};
 use datafusion::logical_expr::ScalarFunctionArgs;
 use std::sync::Arc;
 
@@ -31,21 +31,28 @@ pub const EXTRACT_UNITS: &[&str] = &[
     "MINUTE",
     "SECOND",
     "MILLISECOND",
+    "MICROSECOND",
+    "NANOSECOND",
     "EPOCH",
 ];
 
 const DEFAULT_PATTERN: &str = "yyyy-MM-dd HH:mm:ss";
-const MILLIS_OF_DAY: i64 = 86_400_000;
+pub(super) const MILLIS_OF_DAY: i64 = 86_400_000;
+
+/// The milliseconds of the years 0 to 9999, which are all that Flink makes a time of.
+const FLINKS_YEARS: std::ops::RangeInclusive<i64> = -62_167_219_200_000..=253_402_300_799_999;
 
 pub(super) fn functions() -> Vec<Function> {
     let text = || Gives::Type(DataType::Utf8);
     let bigint = || Gives::Type(DataType::Int64);
     let timestamp = || Gives::Type(DataType::Timestamp(TimeUnit::Millisecond, None));
     vec![
-        Function::new("date_format", &[Time, Text], text(), date_format),
+        Function::new("date_format", &[TimeOrText, Text], text(), date_format),
         Function::new("from_unixtime", &[Long, Text], text(), from_unixtime).optional(1),
         Function::new("unix_timestamp", &[Text, Text], bigint(), |args| {
-            let moments = parsed(args, read_timestamp)?;
+            let moments = parsed(args, |text| {
+                Some(i128::from(read_leniently(text)?) * 1_000_000_000)
+            })?;
             let seconds = moments.into_iter().map(|moment| match moment {
                 Moment::Null => None,
                 // Flink's documented answer to a text that it cannot read.
@@ -86,23 +93,11 @@ pub(super) fn functions() -> Vec<Function> {
         )
         .optional(1),
         Function::new("extract", &[Text, Time], bigint(), extract),
-        Function::new(
-            "timestampdiff",
-            &[Text, Time, Time],
-            Gives::Type(DataType::Int32),
-            timestampdiff,
-        ),
-        Function::new(
-            "timestampadd",
-            &[Text, Long, Time],
-            Gives::Same(2),
-            timestampadd,
-        ),
     ]
 }
 
 /// A date or timestamp as microseconds since 1970.
-fn micros(args: &ScalarFunctionArgs, index: usize) -> Result<Int64Array> {
+pub(super) fn micros(args: &ScalarFunctionArgs, index: usize) -> Result<Int64Array> {
     let array = column(args, index)?;
     Ok(match array.data_type() {
         DataType::Date32 => array
@@ -124,7 +119,7 @@ fn micros(args: &ScalarFunctionArgs, index: usize) -> Result<Int64Array> {
     })
 }
 
-fn get(values: &Int64Array, row: usize) -> Option<i64> {
+pub(super) fn get(values: &Int64Array, row: usize) -> Option<i64> {
     values.is_valid(row).then(|| values.value(row))
 }
 
@@ -167,7 +162,15 @@ impl Patterns {
 fn date_format(args: &ScalarFunctionArgs) -> Result<ArrayRef> {
     let given = column(args, 0)?;
     let nanos = given.as_primitive_opt::<TimestampNanosecondType>();
-    format_column(args, &micros(args, 0)?, nanos, &Patterns::new(args, 1)?)
+    let moments = match given.as_string_opt::<i32>() {
+        // A text that cannot be read is NULL, and a fraction is passed over.
+        Some(texts) => texts
+            .iter()
+            .map(|text| read_leniently(text?)?.checked_mul(1_000_000))
+            .collect(),
+        None => micros(args, 0)?,
+    };
+    format_column(args, &moments, nanos, &Patterns::new(args, 1)?)
 }
 
 fn from_unixtime(args: &ScalarFunctionArgs) -> Result<ArrayRef> {
@@ -272,14 +275,15 @@ fn to_timestamp_ltz(args: &ScalarFunctionArgs) -> Result<ArrayRef> {
     let mut rows = Vec::with_capacity(args.number_rows);
     for row in 0..args.number_rows {
         let precision = precisions.as_ref().map_or(Some(3), |given| given.get(row));
-        rows.push(match (values.get(row), precision) {
+        let millis = match (values.get(row), precision) {
             (None, _) | (_, None) => None,
             (Some(seconds), Some(0)) => seconds.checked_mul(1000),
             (Some(millis), Some(3)) => Some(millis),
             (_, Some(other)) => {
                 return exec_err!("TO_TIMESTAMP_LTZ takes a precision of 0 or 3, not {other}");
             }
-        });
+        };
+        rows.push(millis.filter(|millis| FLINKS_YEARS.contains(millis)));
     }
     Ok(Arc::new(
         TimestampMillisecondArray::from(rows).with_timezone("UTC"),
@@ -291,6 +295,13 @@ fn extract(args: &ScalarFunctionArgs) -> Result<ArrayRef> {
     let Some(unit) = units.constant() else {
         return exec_err!("the unit of EXTRACT must be a constant");
     };
+    let given = column(args, 1)?;
+    if let ("NANOSECOND", Some(nanos)) = (unit, given.as_primitive_opt::<TimestampNanosecondType>())
+    {
+        return Ok(Arc::new(
+            nanos.unary::<_, Int64Type>(|at| at % 1_000_000_000),
+        ));
+    }
     let part = |micros: i64| part(unit, micros);
     let rows = (0..args.number_rows).map(|row| get(&moments, row).and_then(part));
     Ok(Arc::new(rows.collect::<Int64Array>()))
@@ -302,7 +313,10 @@ fn part(unit: &str, micros: i64) -> Option<i64> {
         "HOUR" => Some(second_of_day / 3600),
         "MINUTE" => Some(second_of_day / 60 % 60),
         "SECOND" => Some(second_of_day % 60),
-        "MILLISECOND" => Some(micros.div_euclid(1000).rem_euclid(60_000)),
+        // Before 1970 they count backwards, as in Flink.
+        "MILLISECOND" => Some(micros % 1_000_000 / 1000),
+        "MICROSECOND" => Some(micros % 1_000_000),
+        "NANOSECOND" => Some(micros % 1_000_000 * 1000),
         "EPOCH" => Some(micros.div_euclid(1_000_000)),
         _ => None,
     };
@@ -321,113 +335,6 @@ fn part(unit: &str, micros: i64) -> Option<i64> {
         "ISODOW" => i64::from(at.weekday().number_from_monday()),
         _ => return None,
     })
-}
-
-/// Whole units from the first moment to the second, cut towards zero; fractions of a millisecond do not count.
-fn timestampdiff(args: &ScalarFunctionArgs) -> Result<ArrayRef> {
-    let (from, to) = (micros(args, 1)?, micros(args, 2)?);
-    let unit = Unit::of(args)?;
-    let rows = (0..args.number_rows).map(|row| {
-        let (from, to) = (
-            get(&from, row)?.div_euclid(1000),
-            get(&to, row)?.div_euclid(1000),
-        );
-        let whole = match unit {
-            Unit::Millis(size) => to.wrapping_sub(from) / size,
-            Unit::Months(size) => months_between(from, to)? / size,
-        };
-        Some(whole as i32)
-    });
-    Ok(Arc::new(rows.collect::<Int32Array>()))
-}
-
-fn timestampadd(args: &ScalarFunctionArgs) -> Result<ArrayRef> {
-    let counts = numbers::<Int64Type>(args, 1)?;
-    let moments = micros(args, 2)?;
-    let unit = Unit::of(args)?;
-    let rows = (0..args.number_rows).map(|row| {
-        let (count, at) = (counts.get(row)?, get(&moments, row)?);
-        match unit {
-            Unit::Millis(size) => at.checked_add(count.checked_mul(size)?.checked_mul(1000)?),
-            Unit::Months(size) => {
-                let at = DateTime::from_timestamp_micros(at)?;
-                let months = count.checked_mul(size)?;
-                let step = Months::new(u32::try_from(months.unsigned_abs()).ok()?);
-                let moved = if months < 0 {
-                    at.checked_sub_months(step)
-                } else {
-                    at.checked_add_months(step)
-                };
-                Some(moved?.timestamp_micros())
-            }
-        }
-    });
-    let micros: Int64Array = rows.collect();
-    let result: ArrayRef = match args.return_type() {
-        DataType::Date32 => {
-            Arc::new(micros.unary::<_, Date32Type>(|m| m.div_euclid(1000 * MILLIS_OF_DAY) as i32))
-        }
-        DataType::Timestamp(TimeUnit::Second, _) => {
-            Arc::new(micros.unary::<_, TimestampSecondType>(|m| m.div_euclid(1_000_000)))
-        }
-        DataType::Timestamp(TimeUnit::Millisecond, _) => {
-            Arc::new(micros.unary::<_, TimestampMillisecondType>(|m| m.div_euclid(1000)))
-        }
-        DataType::Timestamp(TimeUnit::Nanosecond, _) => {
-            let given = column(args, 2)?;
-            let rows = micros
-                .iter()
-                .zip(given.as_primitive::<TimestampNanosecondType>().iter());
-            // Whole units leave what is behind the microseconds as it is.
-            let rows = rows.map(|(micros, given)| {
-                let behind = given?.rem_euclid(1000);
-                micros?.checked_mul(1000)?.checked_add(behind)
-            });
-            Arc::new(rows.collect::<TimestampNanosecondArray>())
-        }
-        _ => Arc::new(micros.unary::<_, TimestampMicrosecondType>(|m| m)),
-    };
-    Ok(arrow::compute::cast(&result, args.return_type())?)
-}
-
-#[derive(Clone, Copy)]
-enum Unit {
-    Millis(i64),
-    Months(i64),
-}
-
-impl Unit {
-    fn of(args: &ScalarFunctionArgs) -> Result<Unit> {
-        let units = texts(args, 0)?;
-        Ok(match units.constant() {
-            Some("SECOND") => Unit::Millis(1000),
-            Some("MINUTE") => Unit::Millis(60_000),
-            Some("HOUR") => Unit::Millis(3_600_000),
-            Some("DAY") => Unit::Millis(MILLIS_OF_DAY),
-            Some("WEEK") => Unit::Millis(7 * MILLIS_OF_DAY),
-            Some("MONTH") => Unit::Months(1),
-            Some("QUARTER") => Unit::Months(3),
-            Some("YEAR") => Unit::Months(12),
-            other => {
-                return plan_err!(
-                    "the unit {} is unknown; use SECOND, MINUTE, HOUR, DAY, WEEK, MONTH, QUARTER or YEAR",
-                    other.unwrap_or("NULL")
-                );
-            }
-        })
-    }
-}
-
-/// Whole months between two moments in milliseconds, towards zero.
-fn months_between(from: i64, to: i64) -> Option<i64> {
-    if to < from {
-        return months_between(to, from).map(|months| -months);
-    }
-    let start = DateTime::from_timestamp_millis(from)?.naive_utc();
-    let end = DateTime::from_timestamp_millis(to)?.naive_utc();
-    let count = |at: &NaiveDateTime| i64::from(at.year()) * 12 + i64::from(at.month0());
-    let key = |at: &NaiveDateTime| (at.day(), at.num_seconds_from_midnight(), at.nanosecond());
-    Some(count(&end) - count(&start) - i64::from(key(&end) < key(&start)))
 }
 
 #[cfg(test)]
@@ -565,6 +472,54 @@ mod tests {
             (
                 "TIMESTAMP '2024-03-31 00:00:00' - INTERVAL '1' MONTH",
                 "2024-02-29 00:00:00.000",
+            ),
+        ]);
+    }
+    /// As real Flink 2.2 answered.
+    #[test]
+    fn edges_of_times() {
+        check_calls(&[
+            (
+                "TO_TIMESTAMP_LTZ(253402300799999, 3)",
+                "9999-12-31 23:59:59.999",
+            ),
+            ("TO_TIMESTAMP_LTZ(253402300800000, 3)", "NULL"),
+            ("TO_TIMESTAMP_LTZ(253402300800, 0)", "NULL"),
+            (
+                "TO_TIMESTAMP_LTZ(-62167219200, 0)",
+                "0000-01-01 00:00:00.000",
+            ),
+            ("TO_TIMESTAMP_LTZ(-62167219201, 0)", "NULL"),
+            ("DATE_FORMAT('n/a', 'yyyy-MM-dd')", "NULL"),
+            ("DATE_FORMAT('2024-03-05', 'yyyy-MM-dd')", "NULL"),
+            ("DATE_FORMAT('2024-03-05T14:07:09', 'yyyy')", "NULL"),
+            (
+                "DATE_FORMAT(' 2024-3-5 1:7:9.5x', 'HH:mm:ss.SSS')",
+                "01:07:09.000",
+            ),
+            ("DATE_FORMAT('2024-02-32 24:00:00', 'MM-dd')", "03-04"),
+            ("UNIX_TIMESTAMP('2024-13-05 14:07:09')", "1736086029"),
+            ("UNIX_TIMESTAMP('2024-03-05 14:07:99')", "1709647719"),
+            ("UNIX_TIMESTAMP('2024-03-05')", "-9223372036854775808"),
+            (
+                "EXTRACT(MILLISECOND FROM TIMESTAMP '2024-03-05 14:07:09.123456')",
+                "123",
+            ),
+            (
+                "EXTRACT(MICROSECOND FROM TIMESTAMP '2024-03-05 14:07:09.123456')",
+                "123456",
+            ),
+            (
+                "EXTRACT(NANOSECOND FROM TIMESTAMP '2024-03-05 14:07:09.123456789')",
+                "123456789",
+            ),
+            (
+                "EXTRACT(MILLISECOND FROM TIMESTAMP '1969-03-05 14:07:09.123')",
+                "-877",
+            ),
+            (
+                "TIMESTAMPADD(HOUR, 5, DATE '2024-03-05')",
+                "2024-03-05 05:00:00.000000",
             ),
         ]);
     }
