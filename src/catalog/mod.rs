@@ -9,6 +9,7 @@ pub mod complete;
 pub mod definition;
 pub mod duties;
 pub mod evolve;
+mod feedback;
 pub mod glue;
 pub mod hive;
 pub mod keeper;

@@ -4,7 +4,7 @@
 //! table unreadable is refused; all else is a warning. A table on a local disk that no catalog knows is nobody's business but DuckDB's.
 
 use super::definition::{Job, Registered, location};
-use super::{Crawler, hive};
+use super::{Crawler, feedback, hive};
 use crate::config::GLUE_CRAWLER;
 use crate::plan::Origin;
 use crate::sink::TableSpec;
@@ -45,6 +45,7 @@ pub fn findings(job: Job<'_>, registered: &[Registered]) -> Findings {
         }
     }
     folders(job, registered, &mut found);
+    feedback::find(job, &mut found);
     checkpoints(job, registered, &mut found);
     found
 }

@@ -3,7 +3,7 @@
 //! Each segment is complete by itself and says in its schema which version of the format it has. A checkpoint names a segment by blob,
 //! offset and length.
 
-use super::store::EpochStore;
+use super::store::{BEGIN_ANEW, EpochStore};
 use crate::error::{Error, Result};
 use crate::sink::slice_bytes;
 use arrow::array::{
@@ -17,6 +17,7 @@ use arrow_ipc::writer::{IpcWriteOptions, StreamWriter};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use twox_hash::XxHash3_64;
 
 /// The key in a segment's schema under which its version stands.
 const VERSION_KEY: &str = "tributary.version";
@@ -33,6 +34,13 @@ pub(super) struct Segment {
     pub blob: String,
     pub offset: u64,
     pub bytes: u64,
+    /// What [`checksum`] says of the bytes. Epochs from before it was kept do not say.
+    pub xxh3: Option<String>,
+}
+
+/// Tells damaged bytes from whole ones: Arrow would panic at the one, or take it for other rows.
+pub(super) fn checksum(bytes: &[u8]) -> String {
+    format!("{:016x}", XxHash3_64::oneshot(bytes))
 }
 
 /// Rows of one schema that are still to be written. What is written is let go of.
@@ -67,15 +75,19 @@ impl<'a> Pack<'a> {
             let buffer = std::mem::take(&mut self.bytes);
             let (offset, before) = (buffer.len(), rows.count());
             let written = tokio::task::spawn_blocking(move || {
-                write_batches(buffer, &mut rows, BLOB_BYTES).map(|buffer| (buffer, rows))
+                let buffer = write_batches(buffer, &mut rows, BLOB_BYTES)?;
+                let xxh3 = checksum(&buffer[offset..]);
+                Ok::<_, Error>((buffer, rows, xxh3))
             });
             let written = written.await;
-            (self.bytes, rows) =
+            let xxh3;
+            (self.bytes, rows, xxh3) =
                 written.map_err(|error| Error::bug("writing a state blob").caused_by(error))??;
             let segment = Segment {
                 blob: format!("{}-{}", self.prefix, self.blobs),
                 offset: offset as u64,
                 bytes: (self.bytes.len() - offset) as u64,
+                xxh3: Some(xxh3),
             };
             segments.push((segment, before - rows.count()));
         }
@@ -169,8 +181,12 @@ fn write_batches(mut buffer: Vec<u8>, rows: &mut Rows, limit: usize) -> Result<V
 
 /// Reads a segment; `place` says where it lies, for messages.
 pub(super) fn read_batches(place: &str, bytes: Bytes) -> Result<Vec<RecordBatch>> {
-    let unreadable =
-        |error| Error::data(format!("{place} cannot be read as Arrow")).caused_by(error);
+    let unreadable = |error| {
+        Error::job(format!(
+            "{place} is damaged and cannot be read as Arrow: bring it back as it was, or {BEGIN_ANEW}"
+        ))
+        .caused_by(error)
+    };
     let reader = StreamReader::try_new(std::io::Cursor::new(bytes), None).map_err(unreadable)?;
     let mut metadata = reader.schema().metadata().clone();
     match metadata.remove(VERSION_KEY).as_deref() {

@@ -394,6 +394,7 @@ async fn append(
         blob: segment.blob,
         offset: segment.offset,
         bytes: segment.bytes,
+        xxh3: segment.xxh3,
     });
     Ok(refs.collect())
 }
@@ -417,14 +418,14 @@ async fn write_carried(
                 )));
             }
             for (segment, rows) in pack.append(Rows::new(batches)).await? {
-                let (blob, offset, bytes) = (segment.blob, segment.offset, segment.bytes);
                 parts.push(CarriedRef {
                     lane,
                     file,
-                    blob,
-                    offset,
+                    blob: segment.blob,
+                    offset: segment.offset,
                     rows,
-                    bytes,
+                    bytes: segment.bytes,
+                    xxh3: segment.xxh3,
                 });
             }
         }

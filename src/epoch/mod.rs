@@ -23,6 +23,7 @@ pub use recover::{LoadedState, Recovered, carried_rows, recover};
 #[cfg(test)]
 pub(crate) use steps::DieAt;
 pub use steps::{Hook, KillAt, NoHook, Point, Step};
+pub(crate) use store::BEGIN_ANEW;
 pub use store::EpochStore;
 
 use crate::catalog::owed::Owed;
@@ -105,6 +106,9 @@ pub struct StateRef {
     /// Where the segment begins in the blob.
     pub offset: u64,
     pub bytes: u64,
+    /// A checksum of the segment: XXH3 with 64 bits, as 16 hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub xxh3: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -124,6 +128,8 @@ pub struct CarriedRef {
     pub offset: u64,
     pub rows: u64,
     pub bytes: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub xxh3: Option<String>,
 }
 
 /// The books of the whole life of the job. Every epoch they must balance, see [`Ledger::check`].

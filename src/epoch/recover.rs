@@ -70,6 +70,7 @@ pub async fn recover(
             blob: state.blob.clone(),
             offset: state.offset,
             bytes: state.bytes,
+            xxh3: state.xxh3.clone(),
         };
         Ok::<_, Error>(LoadedState {
             node: state.node.clone(),
@@ -108,12 +109,14 @@ pub async fn carried_rows(store: &EpochStore, part: &CarriedRef) -> Result<Vec<R
         blob: part.blob.clone(),
         offset: part.offset,
         bytes: part.bytes,
+        xxh3: part.xxh3.clone(),
     };
     load(store, &segment).await
 }
 
 async fn load(store: &EpochStore, segment: &Segment) -> Result<Vec<RecordBatch>> {
     let (place, bytes) = store.get_segment(segment).await?;
+    let shown = place.clone();
     let read = tokio::task::spawn_blocking(move || read_batches(&place, bytes)).await;
-    read.map_err(|error| Error::bug("reading a state blob").caused_by(error))?
+    read.map_err(|error| Error::bug(format!("{shown}: reading a state blob")).caused_by(error))?
 }

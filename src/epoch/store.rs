@@ -9,7 +9,7 @@
 //! Invariant: who creates `epochs/<n>.json` owns epoch n, for ever. That is why these objects are kept: a process that was frozen for a
 //! week could otherwise create an old number again.
 
-use super::blob::Segment;
+use super::blob::{Segment, checksum};
 use super::{Checkpoint, VERSION};
 use crate::error::{Error, Kind, Result};
 use crate::store::{Located, is_missing};
@@ -24,6 +24,8 @@ use std::collections::BTreeSet;
 const ATTEMPTS: usize = 5;
 /// Epochs looked at in one listing: what S3 gives at once.
 const PAGE: usize = 1000;
+/// The other way out for whoever has lost a checkpoint. A new checkpoint folder alone would write everything a second time.
+pub(crate) const BEGIN_ANEW: &str = "begin anew with another checkpoint folder and another lake (both, or every row is there twice)";
 
 /// Keeps the epochs of one job in one folder.
 #[derive(Debug, Clone)]
@@ -61,9 +63,18 @@ impl EpochStore {
         if let Some(found) = self.read(self.highest(hint).await?).await? {
             return Ok(Some(found));
         }
-        // The hint names an epoch that is not there: somebody cleaned up by hand. Look at everything.
-        let highest = if hint == 0 { 0 } else { self.highest(0).await? };
-        self.read(highest).await
+        if hint == 0 {
+            return Ok(None);
+        }
+        // The hint names an epoch that is not there: look at everything.
+        let Some(found) = self.read(self.highest(0).await?).await? else {
+            return Err(Error::job(format!(
+                "{}: `latest` names epoch {hint}, and there is no epoch in `epochs/`: beginning anew would write into the tables what they \
+                 have already. Bring `epochs/` back, or {BEGIN_ANEW}",
+                self.at.url
+            )));
+        };
+        Ok(Some(found))
     }
 
     /// One epoch, if it was committed.
@@ -165,6 +176,11 @@ impl EpochStore {
             "{}: {}, bytes {} to {}",
             self.at.url, segment.blob, range.start, range.end
         );
+        let damaged = |what: &str| {
+            Error::job(format!(
+                "{place}: {what}, and the latest epoch needs them: bring the whole blob back, or {BEGIN_ANEW}"
+            ))
+        };
         let mut attempts = 0;
         let bytes = loop {
             match self.at.store.get_range(&path, range.clone()).await {
@@ -173,17 +189,30 @@ impl EpochStore {
                 Err(error) => {
                     attempts += 1;
                     let error = self.at.explain(&path, error);
-                    if attempts == ATTEMPTS || error.kind() != Kind::Retry {
-                        return Err(error);
+                    if attempts < ATTEMPTS && error.kind() == Kind::Retry {
+                        continue;
                     }
+                    // A store that is asked for what lies behind the end says so as if it were away.
+                    return match self.at.store.head(&path).await {
+                        Ok(blob) if blob.size < range.end => {
+                            Err(damaged("these bytes are not all there"))
+                        }
+                        _ => Err(error),
+                    };
                 }
             }
         };
         if bytes.len() as u64 != segment.bytes {
-            return Err(Error::data(format!(
-                "{place}: only {} bytes are there",
-                bytes.len()
-            )));
+            return Err(damaged("these bytes are not all there"));
+        }
+        if segment
+            .xxh3
+            .as_ref()
+            .is_some_and(|known| *known != checksum(&bytes))
+        {
+            return Err(damaged(
+                "these bytes are not those that were written (their checksum is another)",
+            ));
         }
         Ok((place, bytes))
     }
@@ -336,8 +365,8 @@ impl EpochStore {
             version: u32,
         }
         let unreadable = |error| {
-            Error::data(format!(
-                "{}: {path} cannot be read as a checkpoint",
+            Error::job(format!(
+                "{}: {path} is damaged and cannot be read as a checkpoint: bring it back as it was, or {BEGIN_ANEW}",
                 self.at.url
             ))
             .caused_by(error)
@@ -354,7 +383,7 @@ impl EpochStore {
 
     fn lost(&self, path: &Path) -> Error {
         Error::job(format!(
-            "{}: {path} is missing, and the latest epoch needs it: bring it back, or start with an empty checkpoint folder",
+            "{}: {path} is missing, and the latest epoch needs it: bring it back, or {BEGIN_ANEW}",
             self.at.url
         ))
     }

@@ -207,6 +207,70 @@ async fn what_is_not_this_jobs_or_not_this_version_is_refused() {
     assert!(error.to_string().contains("format version 2"), "{error}");
 }
 
+/// A job that began anew would write into a full lake what it has already.
+#[tokio::test]
+async fn epochs_that_are_gone_are_missed() {
+    let store = memory();
+    store.commit(&checkpoint(1, "a")).await.unwrap();
+    let epoch = store.epoch_path(1);
+    store.at.store.delete(&epoch).await.unwrap();
+    let error = store.latest().await.unwrap_err();
+    assert_eq!(error.exit_code(), 2, "{error}");
+    for word in [
+        store.url(),
+        "epoch 1",
+        "Bring `epochs/` back",
+        "another lake",
+    ] {
+        assert!(error.to_string().contains(word), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_epoch_is_named() {
+    let store = memory();
+    store.commit(&checkpoint(1, "a")).await.unwrap();
+    let path = store.epoch_path(1);
+    let whole = store.get(&path).await.unwrap().unwrap();
+    for length in [0, whole.len() / 2] {
+        let part = whole.slice(..length);
+        store.at.store.put(&path, part.into()).await.unwrap();
+        let error = store.latest().await.unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{error}");
+        assert!(error.to_string().contains(path.as_ref()), "{error}");
+        assert!(error.to_string().contains("another lake"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_segment_is_told_before_it_is_read() {
+    let store = memory();
+    let whole: Vec<u8> = (0..100).collect();
+    let mut segment = Segment {
+        blob: "state/1-a/snapshot-0".into(),
+        offset: 20,
+        bytes: 80,
+        xxh3: Some(checksum(&whole[20..])),
+    };
+    let put = async |bytes: Vec<u8>| store.put_blob("state/1-a/snapshot-0", bytes.into()).await;
+    put(whole.clone()).await.unwrap();
+    assert_eq!(store.get_segment(&segment).await.unwrap().1, whole[20..]);
+    let mut changed = whole.clone();
+    changed[99] ^= 1;
+    for damaged in [&changed[..], &whole[..50], &whole[..10]] {
+        put(damaged.to_vec()).await.unwrap();
+        let error = store.get_segment(&segment).await.unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{error}");
+        for word in [store.url(), "snapshot-0, bytes 20 to 100", "another lake"] {
+            assert!(error.to_string().contains(word), "{error}");
+        }
+    }
+    // What an epoch from before says nothing of is taken as it is.
+    segment.xxh3 = None;
+    put(changed.clone()).await.unwrap();
+    assert_eq!(store.get_segment(&segment).await.unwrap().1, changed[20..]);
+}
+
 #[tokio::test]
 async fn only_blobs_that_the_latest_two_epochs_name_are_kept() {
     let store = memory();

@@ -119,7 +119,7 @@ impl Asking {
                     topic: state.topic.as_str().into(),
                     partition: state.partition,
                 };
-                (split, state.clone())
+                (source.renamed(split), state.clone())
             })
             .collect();
         let from = known.clone();

@@ -20,6 +20,11 @@ impl Source for Scripted {
         Ok(Box::new(Standing(from.unwrap_or(at(0, false)))))
     }
 
+    fn renamed(&self, split: Split) -> Split {
+        let topic = split.topic.trim_start_matches("./").into();
+        Split { topic, ..split }
+    }
+
     fn gone(&mut self, splits: &[(Split, Position)]) -> Result<()> {
         let names: Vec<&str> = splits.iter().map(|(split, _)| &*split.topic).collect();
         Err(Error::job(format!("gone: {names:?}")))
@@ -147,6 +152,19 @@ fn a_split_that_is_gone_before_its_end_is_told() {
     assert!(error.to_string().contains(r#"gone: ["a"]"#), "{error}");
     let scan = answered(&["b"], true, Some(&lost), true).unwrap();
     assert_eq!(scan.state().splits.len(), 1, "it is given up for good");
+}
+
+#[test]
+fn a_split_that_was_named_in_another_way_goes_on_where_it_was() {
+    let mut before = opened(&["./a", "./b"], false, None);
+    before.report(&report(0, 50, false, true, true), 0);
+    let now = opened(&["a", "b"], true, Some(&before.state()));
+    let splits = now.state().splits;
+    let found: Vec<_> = splits
+        .iter()
+        .map(|split| (split.topic.as_str(), split.position))
+        .collect();
+    assert_eq!(found, [("a", at(50, true)), ("b", at(0, false))]);
 }
 
 #[test]

@@ -59,6 +59,11 @@ pub trait Source: Send {
     /// (saying so while the server is away); later ones return at once.
     fn discover(&mut self) -> Result<Vec<Split>>;
 
+    /// The name that a split has now which a checkpoint calls like this.
+    fn renamed(&self, split: Split) -> Split {
+        split
+    }
+
     /// Said before the first split is opened when a checkpoint covers this source: a split that the checkpoint does not know
     /// appeared while the job was away, so it is read from its beginning, whatever the job's options say.
     fn restored(&mut self) {}

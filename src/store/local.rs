@@ -15,16 +15,19 @@ use object_store::{
     ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions,
     RenameTargetMode, Result, UploadPart,
 };
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path as FilePath, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// How many files are found before they are asked for.
 const LISTED_AHEAD: usize = 1024;
+/// How many files with unusable names are told of.
+const MOST_SAID: usize = 1000;
 
 /// The whole file system as a store, durable.
 #[derive(Debug, Clone, Default)]
@@ -340,16 +343,17 @@ fn sync_parent(path: &FilePath) -> io::Result<()> {
 fn with_possible_names(
     list: impl FnOnce() -> BoxStream<'static, Result<ObjectMeta>> + Send + 'static,
 ) -> BoxStream<'static, Result<ObjectMeta>> {
-    static WAS_SAID: AtomicBool = AtomicBool::new(false);
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let (found, taken) = tokio::sync::mpsc::channel(LISTED_AHEAD);
     // On a thread that tokio does not know: there the list is one of folders as they are walked through, always ready, and it goes on behind an error.
     std::thread::spawn(move || {
         let mut all = list();
         while let Some(Some(entry)) = all.next().now_or_never() {
             if let Err(Error::InvalidPath { source }) = &entry {
-                if !WAS_SAID.swap(true, Ordering::Relaxed) {
+                let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+                if is_news(&mut said, source.to_string()) {
                     tracing::warn!(
-                        "files are passed over whose names cannot be used: {source}; rename them"
+                        "a file is passed over whose name cannot be used: {source}; rename it"
                     );
                 }
                 continue;
@@ -360,6 +364,11 @@ fn with_possible_names(
         }
     });
     futures::stream::unfold(taken, async |mut taken| Some((taken.recv().await?, taken))).boxed()
+}
+
+/// Whether something is to be said: once, and not endlessly many such things.
+fn is_news(said: &mut BTreeSet<String>, what: String) -> bool {
+    said.len() < MOST_SAID && said.insert(what)
 }
 
 fn translate(path: &FilePath, source: io::Error) -> Error {
@@ -407,6 +416,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = Path::from_absolute_path(folder.path()).unwrap();
         (folder, path)
+    }
+
+    #[test]
+    fn each_unusable_name_is_news_once() {
+        let mut said = BTreeSet::new();
+        for (name, news) in [("a", true), ("b", true), ("a", false)] {
+            assert_eq!(is_news(&mut said, name.to_owned()), news, "{name}");
+        }
+        let more = (0..2 * MOST_SAID).filter(|n| is_news(&mut said, n.to_string()));
+        assert_eq!(more.count(), MOST_SAID - 2);
     }
 
     fn names(folder: &FilePath) -> Vec<String> {

@@ -3,6 +3,7 @@
 use super::staged::{Folder, Name};
 use super::{Mark, Share, Shares, Target};
 use crate::clock::Sleeper;
+use crate::epoch::BEGIN_ANEW;
 use crate::error::{Error, Kind, Result};
 use crate::sink::{Publisher, SinkContext, TableSpec, Token};
 use crate::store::Voice;
@@ -162,7 +163,7 @@ impl RowPublisher {
                 let rows = self.folder.read(name).await?.ok_or_else(|| {
                     Error::data(format!(
                         "table '{}': {} committed rows are lost: '{}' is not among the staged rows in the checkpoint folder; bring it \
-                         back, or start with an empty checkpoint folder",
+                         back, or {BEGIN_ANEW}",
                         self.table, token.rows, token.name
                     ))
                 })?;

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::source::FileFacts;
+use crate::store::place;
 use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -26,6 +27,23 @@ pub(super) struct File {
 }
 
 impl Folder {
+    /// The name of a file in this folder that was named by another spelling of it: `./in`, `/x/in` and `file:///x/in` may be the same.
+    pub fn spelled_anew(&self, name: &str) -> Option<Arc<str>> {
+        fn below<'a>(name: &'a str, folder: &str) -> Option<&'a str> {
+            let below = name.strip_prefix(folder.trim_end_matches('/'))?;
+            (below.is_empty() || below.starts_with('/')).then_some(below)
+        }
+        if below(name, &self.shown).is_some() {
+            return None;
+        }
+        let folder = place(&self.shown);
+        // Only the folder was a URL; the file's name stood behind it as it is, with whatever `%2F` is in it.
+        let plain = name.strip_prefix("file://").unwrap_or(name);
+        let found = below(plain, &folder).map(str::to_owned);
+        let found = found.or_else(|| below(&place(name), &folder).map(str::to_owned))?;
+        Some(format!("{}{found}", self.shown).into())
+    }
+
     /// All files below the folder (or the one file that the path names), by name.
     pub async fn list(&self) -> Result<Vec<File>> {
         let error = |error| {
@@ -88,6 +106,14 @@ impl File {
             modified_ms: self.modified_ms,
         }
     }
+}
+
+/// For a file that ends before the position from which it is to be read.
+pub(super) fn shortened(read: i64, records: i64) -> Error {
+    Error::job(format!(
+        "it has become shorter: it has {records} records, and {read} of it were read; put it back as it was, or move it elsewhere and start \
+         once with -D tributary.allow-dropped-state=true, which goes on without the rest of it"
+    ))
 }
 
 /// The value of `column` in a path like `.../dt=2024-01-01/hour=07/file`.

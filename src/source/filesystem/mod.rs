@@ -20,6 +20,7 @@ use super::{Poll, Position, Positions, Reader, Source, SourceContext, Split, Wak
 use crate::error::{Error, Result};
 use crate::plan::Scan;
 use crate::sql::values::duration;
+use crate::store;
 pub(crate) use files::unescaped;
 use files::{File, Folder};
 use object_store::ObjectStore;
@@ -46,6 +47,8 @@ pub struct FilesystemSource {
     context: SourceContext,
     /// How often to look for new files; a source without it ends.
     monitor: Option<Duration>,
+    /// Whether the folder may be made later.
+    may_come: bool,
     files: BTreeMap<Split, File>,
     turns: Arc<Turns>,
     watch: Option<Watch>,
@@ -130,6 +133,7 @@ impl FilesystemSource {
             format,
             shape: Shape::of(scan),
             context: context.clone(),
+            may_come: monitor.is_some(),
             monitor: monitor.filter(|_| !context.bounded),
             files: BTreeMap::new(),
             turns: Turns::new(OPEN_BUDGETS * context.memory_budget, context.waker.clone()),
@@ -150,6 +154,29 @@ impl FilesystemSource {
             }
         }
         splits
+    }
+
+    /// Where there is no file: an error if there never will be one.
+    fn judge_absence(&self) -> Result<()> {
+        let Folder { table, shown, .. } = &*self.folder;
+        let refusal = |what: &str| Err(Error::job(format!("table '{table}': '{shown}' {what}")));
+        // A store of objects has no folders that could be missing.
+        let place = store::place(shown);
+        let is_local = place.starts_with('/');
+        let exists = is_local && std::path::Path::new(&place).exists();
+        if !exists && shown.contains(['*', '?', '{']) {
+            return refusal("does not exist, and patterns are not supported: name the folder");
+        }
+        if is_local && !exists && !self.may_come {
+            return refusal(
+                "does not exist: correct the path, or make the folder if it is to be empty",
+            );
+        }
+        // A folder that is watched may well be empty at first.
+        if self.monitor.is_none() || is_local && !exists {
+            tracing::warn!(table, "there is no file under '{shown}'");
+        }
+        Ok(())
     }
 
     /// Lists again and again, and hands over what is new.
@@ -198,13 +225,8 @@ impl Source for FilesystemSource {
             let files = answered
                 .recv()
                 .map_err(|_| Error::retry(format!("'{}' was not listed", self.folder.shown)))??;
-            // A folder that is watched may well be empty at first.
-            if files.is_empty() && self.monitor.is_none() {
-                tracing::warn!(
-                    table = self.folder.table,
-                    "there is no file under '{}'",
-                    self.folder.shown
-                );
+            if files.is_empty() {
+                self.judge_absence()?;
             }
             let splits = self.add(files);
             self.watch = self.monitor.map(|interval| self.watch(interval));
@@ -215,6 +237,14 @@ impl Source for FilesystemSource {
         };
         let files = watch.found.try_iter().collect();
         Ok(self.add(files))
+    }
+
+    /// The same file, though its folder was spelled in another way.
+    fn renamed(&self, split: Split) -> Split {
+        match self.folder.spelled_anew(&split.topic) {
+            Some(topic) => Split { topic, ..split },
+            None => split,
+        }
     }
 
     fn gone(&mut self, splits: &[(Split, Position)]) -> Result<()> {

@@ -1,6 +1,7 @@
 //! Reads a Parquet file: the columns that the job uses, in the types that the table declares.
 
 use super::super::{BadRow, Columns, FileFacts, Poll, Position, Reader, Waker};
+use super::files::shortened;
 use super::fit::fit;
 use super::shape::Shape;
 use super::turns::{FileReader, Place};
@@ -103,6 +104,10 @@ async fn read(opening: Opening, shape: &Shape, batches: &Sender<Result<Columns>>
     let builder = ParquetRecordBatchStreamBuilder::new(reader)
         .await
         .map_err(unreadable)?;
+    let records = builder.metadata().file_metadata().num_rows();
+    if records < skip {
+        return Err(shortened(skip, records));
+    }
     let wanted = builder
         .schema()
         .fields()

@@ -6,6 +6,8 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+mod places;
+
 /// A folder that goes away with the test.
 struct Temporary(PathBuf);
 
@@ -452,6 +454,45 @@ fn a_file_that_is_gone_before_its_end_is_named() {
         "tributary.allow-dropped-state",
     ] {
         assert!(error.to_string().contains(part), "{error}");
+    }
+}
+
+#[test]
+fn a_file_that_ends_before_its_position_is_named() {
+    let bench = Bench::new();
+    let read = |name: &str, format: &str, offset: i64| {
+        let folder = Temporary::new();
+        folder.write("a.json", lines(3).as_bytes());
+        folder.write("b.json.gz", &gzip(lines(3).as_bytes()));
+        parquet_file(&folder.0.join("c.parquet"), 3);
+        let mut source = source(&bench.context(), &folder, &[("format", format)]).unwrap();
+        let splits = source.discover().unwrap();
+        let split = splits.iter().find(|split| split.topic.ends_with(name));
+        let position = Position {
+            offset,
+            finished: false,
+        };
+        let mut reader = source.open(split.unwrap(), Some(position)).unwrap();
+        loop {
+            match reader.poll(1) {
+                Ok(Poll::Pending { .. }) => bench.waker.wait(Duration::from_secs(1)),
+                Ok(Poll::Finished) => return None,
+                Ok(_) => panic!("nothing is left to read of {name}"),
+                Err(error) => return Some(error),
+            }
+        }
+    };
+    for (name, format) in [
+        ("a.json", "json"),
+        ("b.json.gz", "json"),
+        ("c.parquet", "parquet"),
+    ] {
+        assert!(read(name, format, 3).is_none(), "{name}");
+        let error = read(name, format, 4).unwrap();
+        assert_eq!(error.exit_code(), 2, "{error}");
+        for part in [name, "has 3 records", "4 of it were read"] {
+            assert!(error.to_string().contains(part), "{error}");
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Reads a text file record by record, as it comes or compressed.
 
 use super::super::{FileFacts, Poll, Position, Reader, Records, Waker};
+use super::files::shortened;
 use super::records::{Quoting, Splitter, without_break};
 use super::turns::{FileReader, Place};
 use super::unpack::{Packing, Unpacker};
@@ -159,6 +160,10 @@ impl Reader for TextReader {
                 let length = pending.len();
                 self.splitter.reset();
                 match length {
+                    0 if self.next < self.skip => {
+                        let place = format!("file '{}'", self.file.name);
+                        return Err(shortened(self.skip, self.next).at(place));
+                    }
                     0 => self.finished = true,
                     length => self.take(&mut records, length),
                 }

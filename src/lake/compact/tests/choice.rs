@@ -83,6 +83,7 @@ async fn commit(store: &EpochStore, epoch: u64, shown: &str, carried: &str) {
         offset: 0,
         rows: 1,
         bytes: bytes.len() as u64,
+        xxh3: None,
     };
     store.put_blob(&blob, bytes.into()).await.unwrap();
     let token = Token {
