@@ -433,6 +433,14 @@ impl Raw<'_> {
             None => file_name(self.path),
         };
         let place = |key| self.values.get(key).and_then(|(_, place)| *place);
+        if matches!(name.as_str(), "." | "..") || name.contains(['/', '\\']) {
+            let key = "pipeline.name";
+            return Err(self.refuse(
+                place(key),
+                &format!("'{key}' cannot be '{name}'"),
+                "checkpoints are in a folder of that name: take one without / and \\",
+            ));
+        }
         let checkpoint_interval = self.duration("execution.checkpointing.interval")?;
         if checkpoint_interval.is_zero() {
             let key = "execution.checkpointing.interval";

@@ -56,6 +56,20 @@ fn the_command_line_wins() {
 }
 
 #[test]
+fn the_name_is_that_of_a_folder() {
+    for name in [".", "..", "a/b", "../a", "a\\b"] {
+        let sql = format!("\nSET 'pipeline.name' = '{name}';");
+        let error = settings(&sql, &[]).unwrap_err().to_string();
+        assert!(error.starts_with("jobs/a.b.sql:2:"), "{error}");
+        assert!(error.contains(&format!("cannot be '{name}'")), "{error}");
+        let error = settings("", &[("pipeline.name", name)]).unwrap_err();
+        assert!(error.to_string().contains("pipeline.name"), "{error}");
+    }
+    let kept = settings("SET 'pipeline.name' = '..a b.';", &[]).unwrap();
+    assert_eq!(kept.checkpoint_dir, "./checkpoints/..a b.");
+}
+
+#[test]
 fn an_empty_name_in_the_catalog_is_none() {
     let glue = |sql| settings(sql, &[]).unwrap().glue;
     assert_eq!(

@@ -8,7 +8,7 @@ use crate::epoch::EpochStore;
 use crate::error::{Error, Result};
 use crate::plan::{self, Graph, Op};
 use crate::runtime::Addresses;
-use crate::sink::{self, TableSpec};
+use crate::sink::{self, TableSpec, dead_letters};
 use crate::source::Share;
 use crate::sql::refusal::refuse;
 use crate::sql::{self, Script, Table};
@@ -33,9 +33,6 @@ pub struct Job {
     /// What the user should know, each with its place.
     pub warnings: Vec<String>,
 }
-
-/// The name of the table of dead letters.
-pub const DEAD_LETTERS: &str = "dead_letters";
 
 impl Job {
     /// Reads a job file; `${NAME}` is filled from the environment.
@@ -89,12 +86,16 @@ impl Job {
         let settings = Settings::from_script(&script, &overrides_of_file)?;
         let graph = Arc::new(plan::plan(&script, &settings.name)?);
         let written = written(&graph);
-        if let Some(table) = written.iter().find(|table| table.name == DEAD_LETTERS) {
+        if let Some(table) = written
+            .iter()
+            .find(|table| table.name == dead_letters::NAME)
+        {
             return Err(refuse(
                 path,
                 table.place,
                 format!(
-                    "the name '{DEAD_LETTERS}' is taken by the table that every job has for rows that cannot be used"
+                    "the name '{}' is taken by the table that every job has for rows that cannot be used",
+                    dead_letters::NAME
                 ),
                 "give the table another name",
             ));
@@ -109,13 +110,10 @@ impl Job {
             Some(path) => path.clone(),
             None => {
                 let written: Vec<&Table> = written.iter().map(Arc::as_ref).collect();
-                sink::dead_letters::path(&written, &settings.checkpoint_dir)
+                dead_letters::path(&written, &settings.checkpoint_dir)
             }
         };
-        tables.push(sink::dead_letters::table(
-            &usual,
-            decode::dead_letters::schema(),
-        ));
+        tables.push(dead_letters::table(&usual, decode::dead_letters::schema()));
         let judged = definition::Job {
             script: &script,
             settings: &settings,
@@ -167,7 +165,7 @@ fn addresses(
     tables: &mut Vec<TableSpec>,
 ) -> Result<Addresses> {
     let mut addresses = Addresses {
-        usual: DEAD_LETTERS.to_string(),
+        usual: dead_letters::NAME.to_string(),
         own: BTreeMap::new(),
         schemas: BTreeMap::new(),
     };

@@ -32,7 +32,7 @@ mod share;
 mod status;
 mod test;
 
-pub use job::{DEAD_LETTERS, Job};
+pub use job::Job;
 
 use crate::catalog::glue::GlueCatalog;
 use crate::clock::SystemClock;
@@ -46,6 +46,9 @@ use std::sync::Arc;
 
 /// What is logged by default. The client of object stores would tell of each try in an outage, of which there is one warning already.
 const QUIET: &str = "info,object_store=warn";
+
+/// Where tables are looked for by default.
+const LAKE: &str = "./lake";
 
 /// Events from Kafka, joined and windowed by event time, landed exactly once as Parquet.
 #[derive(Parser)]
@@ -65,6 +68,9 @@ pub struct Cli {
 enum LogFormat {
     Text,
     Json,
+    /// Set to nothing in an environment file, it is not set.
+    #[value(name = "", hide = true)]
+    Unset,
 }
 
 #[derive(Subcommand)]
@@ -98,7 +104,7 @@ struct QueryArgs {
         long = "lake",
         value_name = "URL",
         env = "LAKE",
-        default_value = "./lake"
+        default_value = LAKE
     )]
     lakes: Vec<String>,
     /// Read the tables of a catalog instead, as Athena does.
@@ -128,8 +134,9 @@ enum QueryFormat {
     Csv,
 }
 
-/// What to log, where it can be understood.
+/// What to log, where it can be understood. Set to nothing in an environment file, it is not set.
 fn filter(text: &str) -> Result<String, String> {
+    let text = if text.is_empty() { QUIET } else { text };
     match tracing_subscriber::EnvFilter::try_new(text) {
         Ok(_) => Ok(text.to_string()),
         Err(error) => Err(error.to_string()),
@@ -139,9 +146,11 @@ fn filter(text: &str) -> Result<String, String> {
 /// Starts logging, to stderr.
 pub fn logging(cli: &Cli) {
     let terminal = std::io::stderr().is_terminal();
-    let json = cli
-        .log_format
-        .map_or(!terminal, |format| format == LogFormat::Json);
+    let json = match cli.log_format {
+        Some(LogFormat::Json) => true,
+        Some(LogFormat::Text) => false,
+        Some(LogFormat::Unset) | None => !terminal,
+    };
     let filter = tracing_subscriber::EnvFilter::new(&cli.log);
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -186,25 +195,31 @@ fn run_query(args: &QueryArgs) -> Result<u8> {
         QueryFormat::Json => query::Format::Json,
         QueryFormat::Csv => query::Format::Csv,
     };
-    let ours = |context: &SessionContext| {
-        for function in crate::sql::functions::all() {
-            // What SQL itself has keeps the meaning that a reader of the lake expects.
-            if context.udf(function.name()).is_err() {
-                context.register_udf(function.as_ref().clone());
-            }
-        }
-    };
     let sql = args.sql.as_deref().unwrap_or_default();
     let mut out = std::io::stdout().lock();
     let asked = async {
         match args.catalog {
             Some(QueryCatalog::Glue) => {
                 let registry = registry(args);
-                query::query(sql, Tables::Catalog(&registry), ours, format, &mut out).await
+                query::query(
+                    sql,
+                    Tables::Catalog(&registry),
+                    with_flinks_functions,
+                    format,
+                    &mut out,
+                )
+                .await
             }
             None => {
                 let lakes = lakes(args)?;
-                query::query(sql, Tables::Lakes(&lakes), ours, format, &mut out).await
+                query::query(
+                    sql,
+                    Tables::Lakes(&lakes),
+                    with_flinks_functions,
+                    format,
+                    &mut out,
+                )
+                .await
             }
         }
     };
@@ -212,8 +227,23 @@ fn run_query(args: &QueryArgs) -> Result<u8> {
     Ok(0)
 }
 
+/// What SQL itself has keeps the meaning that a reader of the lake expects, all else is Flink's; so is DATE_FORMAT, for a pattern of Java's is
+/// mere text to DataFusion.
+fn with_flinks_functions(context: &SessionContext) {
+    for function in crate::sql::functions::all() {
+        let name = function.name();
+        if name == "date_format" || context.udf(name).is_err() {
+            context.register_udf(function.as_ref().clone());
+        }
+    }
+}
+
 fn lakes(args: &QueryArgs) -> Result<Vec<Lake>> {
-    let lake = |url: &String| Ok(Lake::from(&crate::store::open(url)?));
+    let lake = |url: &String| {
+        // Set to nothing in an environment file, it is not set.
+        let url = if url.is_empty() { LAKE } else { url };
+        Ok(Lake::from(&crate::store::open(url)?))
+    };
     args.lakes.iter().map(lake).collect()
 }
 
@@ -238,4 +268,65 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
         .thread_name("io")
         .build()
         .map_err(|error| Error::retry("cannot start threads for input and output").caused_by(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn what_is_set_to_nothing_is_not_set() {
+        let nothing = [
+            "tributary",
+            "--log",
+            "",
+            "--log-format",
+            "",
+            "query",
+            "--lake",
+            "",
+        ];
+        let cli = Cli::try_parse_from(nothing).unwrap();
+        assert_eq!(cli.log, QUIET);
+        assert!(cli.log_format == Some(LogFormat::Unset));
+        let Command::Query(args) = &cli.command else {
+            panic!("another command");
+        };
+        let lakes = lakes(args).unwrap();
+        let usual = Lake::from(&crate::store::open(LAKE).unwrap());
+        assert_eq!((lakes.len(), &lakes[0].path), (1, &usual.path));
+    }
+
+    #[test]
+    fn who_serves_a_page_asks_the_environment_where() {
+        let cli = Cli::command();
+        for name in ["demo", "run"] {
+            let command = cli.find_subcommand(name).unwrap();
+            let http = command.get_arguments().find(|arg| arg.get_id() == "http");
+            let variable = http.and_then(|http| http.get_env()).unwrap();
+            assert_eq!(variable, "TRIBUTARY_HTTP", "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_query_has_flinks_functions() {
+        for (call, expected) in [
+            (
+                "DATE_FORMAT(TIMESTAMP '2024-03-01 07:15:00', 'yyyy-MM')",
+                "2024-03",
+            ),
+            ("CONCAT('a', 1)", "a1"),
+            ("SPLIT_INDEX('a,b', ',', 1)", "b"),
+            ("CHARACTER_LENGTH('abc')", "3"),
+        ] {
+            let context = SessionContext::new();
+            with_flinks_functions(&context);
+            let frame = context.sql(&format!("SELECT {call} AS v")).await.unwrap();
+            let rows = frame.collect().await.unwrap();
+            let shown = arrow::util::pretty::pretty_format_batches(&rows).unwrap();
+            let shown = shown.to_string();
+            assert!(shown.contains(&format!("| {expected} ")), "{call}: {shown}");
+        }
+    }
 }

@@ -207,6 +207,7 @@ pub fn work(
     let Some(recovered) = runtime.block_on(unless_stopped(stop, recovering))? else {
         return Ok(Finish::Waiting);
     };
+    reporter.goes_on_from(&checkpoint.ledger);
     if let Some(previous) = &claimed.previous {
         info!(epoch = previous.epoch, "going on from the last epoch");
     }
@@ -311,6 +312,8 @@ pub fn serve(
     address: Option<&str>,
     reporter: &Reporter,
 ) -> Result<Option<std::net::SocketAddr>> {
+    // Set to nothing in an environment file, it is not set.
+    let address = address.filter(|address| !address.is_empty());
     if address == Some("off") {
         return Ok(None);
     }

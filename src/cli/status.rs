@@ -24,6 +24,8 @@ pub struct Reporter {
     pub tables: Vec<String>,
     filled_at_ms: AtomicI64,
     started_at_ms: i64,
+    /// The books of the epoch that the run goes on from; they are of the job's whole life.
+    before: OnceLock<Ledger>,
     /// How it stands with the catalog, where the job has to do with one.
     catalog: OnceLock<Watch>,
 }
@@ -42,6 +44,7 @@ impl Reporter {
             tables: job.tables.iter().map(|table| table.name.clone()).collect(),
             filled_at_ms: AtomicI64::new(0),
             started_at_ms: now,
+            before: OnceLock::new(),
             catalog: OnceLock::new(),
         }
     }
@@ -49,6 +52,11 @@ impl Reporter {
     /// Shows how it stands with the catalog, too. A job has one keeper of it.
     pub fn watch(&self, catalog: Watch) {
         let _ = self.catalog.set(catalog);
+    }
+
+    /// What was read and written before this run is no part of its summary.
+    pub fn goes_on_from(&self, ledger: &Ledger) {
+        let _ = self.before.set(ledger.clone());
     }
 
     fn fill_catalog(&self, status: &mut Status) {
@@ -113,23 +121,25 @@ impl Reporter {
         }
     }
 
-    /// What was read and written in all, for the end of a run.
+    /// What this run has read and written, for its end.
     pub fn print_summary(&self, out: &mut dyn Write) {
-        let status = self.status.get();
+        let now = self.status.get().ledger;
+        let before = self.before.get().cloned().unwrap_or_default();
         let seconds = (SystemClock.now_ms() - self.started_at_ms) as f64 / 1000.0;
-        let records: u64 = status
-            .ledger
-            .sources
-            .values()
-            .map(|book| book.records)
-            .sum();
+        let read = |ledger: &Ledger| -> u64 {
+            let books = ledger.sources.values();
+            books.map(|book| book.records).sum()
+        };
+        let records = read(&now).saturating_sub(read(&before));
         let _ = writeln!(out, "{records} records in {seconds:.1} s");
         for table in &self.tables {
-            let book = status.ledger.sinks.get(table).copied().unwrap_or_default();
+            let book = |ledger: &Ledger| ledger.sinks.get(table).copied().unwrap_or_default();
+            let (now, before) = (book(&now), book(&before));
             let _ = writeln!(
                 out,
                 "  {table:<28} {:>10} rows {:>6} files",
-                book.published, book.files
+                now.published.saturating_sub(before.published),
+                now.files.saturating_sub(before.files)
             );
         }
     }
@@ -202,9 +212,56 @@ fn resident_bytes() -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use crate::epoch::{SinkBook, SourceBook};
+
+    #[test]
+    fn the_summary_is_of_this_run() {
+        let ledger = |records, published, files| {
+            let mut ledger = Ledger::default();
+            let source = SourceBook {
+                records,
+                ..SourceBook::default()
+            };
+            ledger.sources.insert("in".to_string(), source);
+            let sink = SinkBook {
+                published,
+                files,
+                ..SinkBook::default()
+            };
+            ledger.sinks.insert("out".to_string(), sink);
+            ledger
+        };
+        let reporter = Reporter {
+            status: SharedStatus::default(),
+            tables: vec!["out".to_string(), "new".to_string()],
+            filled_at_ms: AtomicI64::new(0),
+            started_at_ms: SystemClock.now_ms(),
+            before: OnceLock::new(),
+            catalog: OnceLock::new(),
+        };
+        let summary = || {
+            let mut out = Vec::new();
+            reporter.print_summary(&mut out);
+            let text = String::from_utf8(out).unwrap();
+            let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+            text.lines().map(words).collect::<Vec<_>>()
+        };
+        reporter
+            .status
+            .update(|status| status.ledger = ledger(30, 20, 3));
+        let whole = summary();
+        assert!(whole[0].starts_with("30 records in "), "{whole:?}");
+        assert_eq!(whole[1..], ["out 20 rows 3 files", "new 0 rows 0 files"]);
+        reporter.goes_on_from(&ledger(28, 15, 3));
+        let rest = summary();
+        assert!(rest[0].starts_with("2 records in "), "{rest:?}");
+        assert_eq!(rest[1..], ["out 5 rows 0 files", "new 0 rows 0 files"]);
+    }
+
     #[cfg(target_os = "linux")]
     #[test]
     fn the_process_has_some_memory() {
-        assert!(super::resident_bytes().unwrap() > 1 << 20);
+        assert!(resident_bytes().unwrap() > 1 << 20);
     }
 }

@@ -135,11 +135,6 @@ fn errors_name_the_column_and_the_byte() {
         ),
         (
             Int32,
-            "2147483648",
-            r#"column 'v': "2147483648" is not an INT, at byte 5"#,
-        ),
-        (
-            Int32,
             "true",
             r#"column 'v': "true" is not an INT, at byte 5"#,
         ),
@@ -161,8 +156,13 @@ fn errors_name_the_column_and_the_byte() {
         ),
         (
             Float64,
-            r#""NaN""#,
-            r#"column 'v': "NaN" is not a DOUBLE, at byte 6"#,
+            r#""nan""#,
+            r#"column 'v': "nan" is not a DOUBLE, at byte 6"#,
+        ),
+        (
+            Float32,
+            "1e39",
+            r#"column 'v': "1e39" is not a FLOAT, at byte 5"#,
         ),
         (
             Float64,

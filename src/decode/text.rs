@@ -1,13 +1,13 @@
 //! Values from text: what stands in quotes in JSON, or between two delimiters in CSV.
 //!
 //! Flink reads numbers, truth and times from text with Java's own parsers, whose habits are kept here: white space around
-//! a number is ignored, and a BOOLEAN is true for "true" in any case and false for any other text. Two things are
-//! refused that Java would take: NaN and the infinities, and a suffix like `1.5f`.
+//! a number is ignored, NaN and Infinity are words for numbers, and a BOOLEAN is true for "true" in any case and false for
+//! any other text. One thing is refused that Java would take: a suffix like `1.5f`.
 
 use super::columns::Values;
 use super::number::Number;
 use super::time::{self, Standard};
-use crate::sql::functions::{decimal, decimal_text};
+use crate::sql::functions::{decimal, decimal_text, floating};
 use arrow::datatypes::TimeUnit;
 
 /// The value does not fit its column; [`expected`] says what would.
@@ -45,8 +45,8 @@ pub fn append(values: &mut Values, text: &str, style: TimeStyle) -> Result<bool,
         Values::SmallInt(values) => parsed(values, text),
         Values::Int(values) => parsed(values, text),
         Values::BigInt(values) => parsed(values, text),
-        Values::Float(values) => given(values, decimal_text(text).and_then(finite)),
-        Values::Double(values) => given(values, decimal_text(text).and_then(finite)),
+        Values::Float(values) => given(values, floating(text)),
+        Values::Double(values) => given(values, floating(text)),
         Values::Decimal {
             values,
             precision,
@@ -74,7 +74,8 @@ pub fn append(values: &mut Values, text: &str, style: TimeStyle) -> Result<bool,
     }
 }
 
-/// Appends a JSON number to a column of scalars, with the same results as [`append`]. An INT and a BIGINT take a
+/// Appends a JSON number to a column of scalars, with the same results as [`append`], but for one that is too large for a
+/// FLOAT or a DOUBLE: it does not fit. An INT and a BIGINT take a
 /// number with a fraction or an exponent too and cut the fraction off, as in Flink; the smaller ones do not.
 #[inline]
 pub fn append_number(values: &mut Values, number: Number, style: TimeStyle) -> Result<bool, Unfit> {
@@ -85,14 +86,10 @@ pub fn append_number(values: &mut Values, number: Number, style: TimeStyle) -> R
                 .ok_or(Unfit)?,
         ),
         Values::BigInt(values) => values.push(whole(number).ok_or(Unfit)?),
-        Values::Double(values) => {
-            let value = number.to_f64();
-            values.push(if value.is_finite() {
-                value
-            } else {
-                return Err(Unfit);
-            });
+        Values::Float(values) => {
+            values.push(number.text.parse().map_err(|_| Unfit).and_then(finite)?)
         }
+        Values::Double(values) => values.push(finite(number.to_f64())?),
         Values::Bytes(_) => return Err(Unfit),
         _ => return append(values, number.text, style),
     }
@@ -151,10 +148,9 @@ fn trimmed(text: &str) -> &str {
     text.trim_matches(|c: char| c <= ' ')
 }
 
-fn finite<T: std::str::FromStr + Into<f64> + Copy>(text: &str) -> Option<T> {
-    text.parse()
-        .ok()
-        .filter(|value: &T| (*value).into().is_finite())
+fn finite<T: Into<f64> + Copy>(value: T) -> Result<T, Unfit> {
+    let finite = value.into().is_finite();
+    finite.then_some(value).ok_or(Unfit)
 }
 
 /// A number as it is written, as `value * 10^-scale`; `None` where it is none, or has too many digits.

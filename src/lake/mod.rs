@@ -8,6 +8,7 @@ mod catalog_tests;
 mod catalogued;
 pub mod compact;
 mod conform;
+mod nulls;
 mod partitions;
 mod print;
 pub mod query;

@@ -11,6 +11,8 @@ use arrow::record_batch::RecordBatch;
 use datafusion::common::TableReference;
 use datafusion::config::Dialect;
 use datafusion::error::DataFusionError;
+use datafusion::execution::context::SQLOptions;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::TryStreamExt;
 use std::error::Error as StdError;
@@ -70,6 +72,7 @@ pub async fn query(
         .statement_to_plan(statement)
         .await
         .map_err(refused)?;
+    reads_only(&plan)?;
     let frame = context.execute_logical_plan(plan).await.map_err(refused)?;
     let mut batches = frame.execute_stream().await.map_err(refused)?;
     let gone = Rc::default();
@@ -124,6 +127,18 @@ impl<'a> Shelf<'a> {
             Shelf::Catalog(registry, tables) => registry.register(reference, tables, context).await,
         }
     }
+}
+
+/// Refuses all that would change something: files that COPY writes would be beside every promise of a job.
+fn reads_only(plan: &LogicalPlan) -> Result<()> {
+    let nothing = SQLOptions::new()
+        .with_allow_ddl(false)
+        .with_allow_dml(false)
+        .with_allow_statements(false);
+    nothing.verify_plan(plan).map_err(|error| {
+        let what = "a query only reads what is published; a job's INSERT INTO is what writes";
+        Error::job(what).caused_by(error)
+    })
 }
 
 /// The statement cannot be run as it is written.
@@ -348,6 +363,14 @@ mod tests {
                 .await
                 .contains("has no files yet")
         );
+        let lines = Path::parse(format!("{}/lines/a.jsonl", lakes[0].path)).unwrap();
+        let bytes = PutPayload::from_static(b"{}\n");
+        lakes[0].store.put(&lines, bytes).await.unwrap();
+        assert!(
+            refusal("SELECT * FROM lines", &lakes)
+                .await
+                .contains("no Parquet files")
+        );
         assert!(
             refusal("SELECT * FROM x", &[lake("memory://none")])
                 .await
@@ -377,6 +400,18 @@ mod tests {
             refusal("", &[away]).await,
             "there is no lake at ./no/such/lake: no such folder"
         );
+        for (statement, word) in [
+            ("COPY vitals TO 'x.csv'", "COPY"),
+            ("EXPLAIN ANALYZE COPY vitals TO 'x.csv'", "COPY"),
+            ("CREATE TABLE vitals AS SELECT 1 AS id", "CreateMemoryTable"),
+            ("DELETE FROM vitals", "Delete"),
+            ("DROP TABLE vitals", "DropTable"),
+            ("SET datafusion.execution.batch_size = 1", "SetVariable"),
+        ] {
+            let text = refusal(statement, &lakes).await;
+            assert!(text.starts_with("a query only reads"), "{text}");
+            assert!(text.contains(word), "{text}");
+        }
         put(
             &lakes[0],
             "vitals/dt=2024-03-03/g.parquet",
@@ -387,6 +422,49 @@ mod tests {
             .await
             .unwrap_err();
         assert!(mixed.to_string().contains("unlike partitions"), "{mixed}");
+    }
+
+    #[tokio::test]
+    async fn the_folder_for_null_is_null() {
+        let lake = lake("memory://lake");
+        for (folder, id) in [("dt=a", 1), ("dt=__HIVE_DEFAULT_PARTITION__", 2)] {
+            let path = format!("t/{folder}/hour=00/x.parquet");
+            put(&lake, &path, vec![("id", ints(&[id]))]).await;
+        }
+        let lakes = [lake];
+        for (rest, expected) in [
+            ("ORDER BY id", "id,dt,hour\n1,a,00\n2,,00\n"),
+            ("WHERE dt IS NULL", "id,dt,hour\n2,,00\n"),
+            ("WHERE dt = 'a' AND hour = '00'", "id,dt,hour\n1,a,00\n"),
+            ("WHERE dt <> 'a'", "id,dt,hour\n"),
+        ] {
+            let sql = format!("SELECT * FROM t {rest}");
+            let text = ask(&sql, &lakes, Format::Csv).await.unwrap();
+            assert_eq!(text, expected, "{rest}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_bad_file_is_named() {
+        let lakes = [vitals().await];
+        let failure = async |sql: &str| {
+            let error = ask(sql, &lakes, Format::Csv).await.unwrap_err();
+            error.to_string()
+        };
+        let text: ArrayRef = Arc::new(StringArray::from(vec!["x"]));
+        let file = "vitals/dt=2024-03-03/hour=00/g.parquet";
+        put(&lakes[0], file, vec![("id", text)]).await;
+        let sql = "SELECT COUNT(*) FROM vitals";
+        assert_eq!(
+            failure(sql).await,
+            "table 'vitals' in memory://lake: column 'id' is INT in .warm/lake/vitals/dt=2024-03-01/hour=00/a.parquet, but STRING in \
+             .warm/lake/vitals/dt=2024-03-03/hour=00/g.parquet"
+        );
+        let damaged = Path::parse(format!("{}/{file}", lakes[0].path)).unwrap();
+        let bytes = PutPayload::from_static(b"this is no Parquet file");
+        lakes[0].store.put(&damaged, bytes).await.unwrap();
+        let text = failure(sql).await;
+        assert!(text.contains("g.parquet cannot be read"), "{text}");
     }
 
     #[tokio::test]

@@ -1,14 +1,17 @@
 //! Which tables a lake has, and how DataFusion reads one.
 
+use super::nulls;
 use super::query::refused;
 use super::visible::Visible;
 use crate::error::{Error, Result};
+use crate::sql::types::flink_name;
 use crate::store::Located;
 use arrow::array::{ArrayRef, Int64Array, StringArray};
-use arrow::datatypes::{DataType, Schema};
+use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
 use datafusion::catalog::TableProvider;
 use datafusion::common::utils::datafusion_strsim::levenshtein;
+use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{
     ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl,
@@ -20,6 +23,7 @@ use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore};
 use std::collections::BTreeMap;
+use std::slice;
 use std::sync::Arc;
 use url::Url;
 
@@ -121,14 +125,16 @@ impl Lake {
 impl Found {
     /// Its Parquet files.
     pub async fn files(&self) -> Result<Vec<ObjectMeta>> {
-        let parquet = |file: &ObjectMeta| {
-            std::future::ready(file.size > 0 && file.location.as_ref().ends_with(".parquet"))
-        };
+        self.files_that(|file| file.location.as_ref().ends_with(".parquet"))
+            .await
+    }
+
+    async fn files_that(&self, fit: impl Fn(&ObjectMeta) -> bool) -> Result<Vec<ObjectMeta>> {
         let files = self
             .lake
             .visible()
             .list(Some(&self.folder))
-            .try_filter(parquet)
+            .try_filter(|file| std::future::ready(file.size > 0 && fit(file)))
             .try_collect();
         files.await.map_err(|error| self.lake.unreadable(error))
     }
@@ -176,12 +182,15 @@ impl Found {
 
     /// The table for DataFusion; its schema is what its files have together.
     pub async fn open(&self, context: &SessionContext) -> Result<Arc<dyn TableProvider>> {
+        let place = format!("table '{}' in {}", self.name, self.lake.url);
         let files = self.files().await?;
         if files.is_empty() {
-            return Err(Error::job(format!(
-                "table '{}' in {} has no files yet",
-                self.name, self.lake.url
-            )));
+            let what = if self.files_that(|_| true).await?.is_empty() {
+                "has no files yet"
+            } else {
+                "has no Parquet files; `query` reads Parquet only"
+            };
+            return Err(Error::job(format!("{place} {what}")));
         }
         let keys = self.partitions(&files)?;
         // A store of its own for each lake, by a name that no address can have.
@@ -199,13 +208,15 @@ impl Found {
         let options = ListingOptions::new(Arc::new(ParquetFormat::default()))
             .with_file_extension(".parquet")
             .with_table_partition_cols(columns);
-        let place = format!("table '{}' in {}", self.name, self.lake.url);
         let state: SessionState = context.state();
         let unreadable = |error| Error::data(format!("{place} cannot be read")).caused_by(error);
-        let schema = options
-            .infer_schema(&state, &url)
-            .await
-            .map_err(unreadable)?;
+        let schema = match options.infer_schema(&state, &url).await {
+            Ok(schema) => schema,
+            Err(error) => {
+                let culprit = self.culprit(&state, &files, &place).await;
+                return Err(culprit.unwrap_or_else(|| unreadable(error)));
+            }
+        };
         // A column that is also a partition is read from the path, as Athena would; and any column may be missing in
         // some file, so it is NULL there.
         let inside = schema
@@ -217,7 +228,48 @@ impl Found {
         let config = ListingTableConfig::new(url)
             .with_listing_options(options)
             .with_schema(schema);
-        Ok(Arc::new(ListingTable::try_new(config).map_err(unreadable)?))
+        let table: Arc<dyn TableProvider> =
+            Arc::new(ListingTable::try_new(config).map_err(unreadable)?);
+        match files.iter().any(|file| nulls::is_in_null(&file.location)) {
+            true => nulls::with_nulls(table, &keys).map_err(unreadable),
+            false => Ok(table),
+        }
+    }
+
+    /// The file, or the two, for which the files have no schema together. Each is asked for its own: this is for an error's message.
+    async fn culprit(
+        &self,
+        state: &SessionState,
+        files: &[ObjectMeta],
+        place: &str,
+    ) -> Option<Error> {
+        let store: Arc<dyn ObjectStore> = Arc::new(self.lake.visible());
+        let mut columns: BTreeMap<String, (Field, &Path)> = BTreeMap::new();
+        for file in files {
+            let this = &file.location;
+            let asked = ParquetFormat::default();
+            let schema = asked.infer_schema(state, &store, slice::from_ref(file));
+            let schema = match schema.await {
+                Ok(schema) => schema,
+                Err(error) => {
+                    let what = format!("{place}: {this} cannot be read");
+                    return Some(Error::data(what).caused_by(error));
+                }
+            };
+            for field in schema.fields() {
+                let new = || (field.as_ref().clone(), this);
+                let (column, first) = columns.entry(field.name().clone()).or_insert_with(new);
+                if column.try_merge(field).is_err() {
+                    return Some(Error::data(format!(
+                        "{place}: column '{}' is {} in {first}, but {} in {this}",
+                        field.name(),
+                        flink_name(column.data_type()),
+                        flink_name(field.data_type()),
+                    )));
+                }
+            }
+        }
+        None
     }
 }
 

@@ -5,7 +5,8 @@ use super::place::parent_and_name;
 use crate::sql::{OptionValue, Options, Place, Table};
 use arrow::datatypes::SchemaRef;
 
-const FOLDER: &str = "dead_letters";
+/// The table's name, and its folder's.
+pub const NAME: &str = "dead_letters";
 
 /// The default dead-letter table at this path; `schema` ends with the partition column `dt`.
 pub fn table(path: &str, schema: SchemaRef) -> TableSpec {
@@ -24,7 +25,7 @@ pub fn table(path: &str, schema: SchemaRef) -> TableSpec {
         )
     };
     TableSpec {
-        name: FOLDER.to_string(),
+        name: NAME.to_string(),
         schema,
         partitioned_by: vec!["dt".to_string()],
         primary_key: vec![],
@@ -47,9 +48,9 @@ pub fn path(written: &[&Table], checkpoints: &str) -> String {
         parent_and_name(checkpoints).map(|(parent, _)| parent.trim_end_matches('/').to_string())
     });
     match parent {
-        Some(parent) => format!("{parent}/{FOLDER}"),
+        Some(parent) => format!("{parent}/{NAME}"),
         // The checkpoints are a whole bucket: the letters share it with them.
-        None => format!("{}/{FOLDER}", checkpoints.trim_end_matches('/')),
+        None => format!("{}/{NAME}", checkpoints.trim_end_matches('/')),
     }
 }
 

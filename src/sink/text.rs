@@ -4,13 +4,20 @@ use super::options::TableSpec;
 use super::unholdable;
 use crate::error::{Error, Result};
 use crate::sql::csv::CsvOptions;
-use arrow::array::{Array, BinaryArray, BinaryBuilder};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, PrimitiveArray, StringArray,
+};
+use arrow::compute::cast;
 use arrow::csv::WriterBuilder as CsvBuilder;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{ArrowPrimitiveType, DataType, FieldRef, Float32Type, Float64Type};
+use arrow::error::ArrowError;
 use arrow::json::WriterBuilder as JsonBuilder;
-use arrow::json::writer::LineDelimited;
+use arrow::json::writer::{
+    Encoder, EncoderFactory, EncoderOptions, LineDelimited, NullableEncoder, make_encoder,
+};
 use arrow::record_batch::RecordBatch;
 use std::io::Write;
+use std::sync::{Arc, LazyLock};
 
 /// How the lines of one table are written.
 #[derive(Debug, Clone)]
@@ -128,6 +135,7 @@ impl TextFormat {
                 lines.for_each(|line| records.append_value(line));
             }
             TextFormat::Csv { .. } => {
+                let rows = spelled(rows)?;
                 for row in 0..rows.num_rows() {
                     text.clear();
                     self.lines(&rows.slice(row, 1), &mut text)?;
@@ -169,6 +177,7 @@ impl TextFormat {
                     .with_explicit_nulls(*explicit_nulls)
                     .with_timestamp_format(timestamps.without_zone())
                     .with_timestamp_tz_format(timestamps.with_zone())
+                    .with_encoder_factory(Arc::new(Words))
                     .build::<_, LineDelimited>(to);
                 writer.write(rows)?;
                 writer.finish()?;
@@ -185,10 +194,111 @@ impl TextFormat {
                     .with_null(null.clone())
                     .with_timestamp_format(Timestamps::Sql.without_zone())
                     .with_timestamp_tz_format(Timestamps::Sql.with_zone());
-                builder.build(to).write(rows)?;
+                builder.build(to).write(&spelled(rows)?)?;
             }
         }
         Ok(())
+    }
+}
+
+/// NaN and the infinities, for which JSON has no numbers: texts, as Jackson writes them.
+#[derive(Debug)]
+struct Words;
+
+/// How all other numbers are written.
+static NUMBERS: LazyLock<EncoderOptions> = LazyLock::new(EncoderOptions::default);
+
+impl EncoderFactory for Words {
+    fn make_default_encoder<'a>(
+        &self,
+        field: &'a FieldRef,
+        array: &'a dyn Array,
+        _: &'a EncoderOptions,
+    ) -> Result<Option<NullableEncoder<'a>>, ArrowError> {
+        match array.data_type() {
+            DataType::Float32 => Floats::encoder(field, array.as_primitive::<Float32Type>()),
+            DataType::Float64 => Floats::encoder(field, array.as_primitive::<Float64Type>()),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// A column in which some values are no numbers.
+struct Floats<'a, T: ArrowPrimitiveType> {
+    values: &'a PrimitiveArray<T>,
+    numbers: NullableEncoder<'a>,
+}
+
+impl<'a, T: ArrowPrimitiveType<Native: Into<f64>>> Floats<'a, T> {
+    fn encoder(
+        field: &'a FieldRef,
+        values: &'a PrimitiveArray<T>,
+    ) -> Result<Option<NullableEncoder<'a>>, ArrowError> {
+        if values
+            .values()
+            .iter()
+            .all(|&value| value.into().is_finite())
+        {
+            return Ok(None);
+        }
+        let numbers = make_encoder(field, values, &NUMBERS)?;
+        let floats = Box::new(Floats { values, numbers });
+        Ok(Some(NullableEncoder::new(floats, values.nulls().cloned())))
+    }
+}
+
+impl<T: ArrowPrimitiveType<Native: Into<f64>>> Encoder for Floats<'_, T> {
+    fn encode(&mut self, index: usize, out: &mut Vec<u8>) {
+        let value: f64 = self.values.value(index).into();
+        match value {
+            f64::INFINITY => out.extend_from_slice(br#""Infinity""#),
+            f64::NEG_INFINITY => out.extend_from_slice(br#""-Infinity""#),
+            value if value.is_nan() => out.extend_from_slice(br#""NaN""#),
+            _ => self.numbers.encode(index, out),
+        }
+    }
+}
+
+/// The rows with the infinities as Java spells them, for CSV; everything else in it is written in the same way by all.
+fn spelled(rows: &RecordBatch) -> Result<RecordBatch> {
+    if !rows.columns().iter().any(has_infinity) {
+        return Ok(rows.clone());
+    }
+    let schema = rows.schema();
+    let fields = schema.fields().iter().zip(rows.columns());
+    let columns = fields.map(|(field, column)| {
+        let column: ArrayRef = if has_infinity(column) {
+            let texts = cast(column, &DataType::Utf8)?;
+            let texts = texts.as_string::<i32>().iter();
+            Arc::new(texts.map(|text| text.map(javas)).collect::<StringArray>())
+        } else {
+            Arc::clone(column)
+        };
+        Ok((field.name(), column, field.is_nullable()))
+    });
+    let columns: Vec<_> = columns.collect::<Result<_>>()?;
+    Ok(RecordBatch::try_from_iter_with_nullable(columns)?)
+}
+
+fn has_infinity(column: &ArrayRef) -> bool {
+    match column.data_type() {
+        DataType::Float32 => {
+            let mut values = column.as_primitive::<Float32Type>().values().iter();
+            values.any(|value| value.is_infinite())
+        }
+        DataType::Float64 => {
+            let mut values = column.as_primitive::<Float64Type>().values().iter();
+            values.any(|value| value.is_infinite())
+        }
+        _ => false,
+    }
+}
+
+fn javas(number: &str) -> &str {
+    match number {
+        "inf" => "Infinity",
+        "-inf" => "-Infinity",
+        other => other,
     }
 }
 
@@ -229,9 +339,8 @@ fn contains(data_type: &DataType, such: &dyn Fn(&DataType) -> bool) -> bool {
 mod tests {
     use super::*;
     use crate::sql::{OptionValue, Options, Place};
-    use arrow::array::{Int64Array, StringArray, TimestampMillisecondArray};
+    use arrow::array::{Float32Array, Float64Array, Int64Array, TimestampMillisecondArray};
     use arrow::datatypes::{Field, Schema, TimeUnit};
-    use std::sync::Arc;
 
     fn table(options: &[(&str, &str)]) -> TableSpec {
         let entry = |(key, value): &(&str, &str)| {
@@ -362,6 +471,51 @@ mod tests {
         for (option, value) in [(ESCAPE, "\\"), (NO_QUOTE, "true")] {
             let error = TextFormat::csv(&table(&[(option, value)]), &ALL).unwrap_err();
             assert!(error.to_string().contains(option), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_is_a_word() {
+        use crate::decode::testing;
+        let columns = [("d", DataType::Float64), ("f", DataType::Float32)];
+        let doubles = [Some(f64::NAN), Some(1.5), Some(f64::INFINITY), None];
+        let floats = [Some(f32::NEG_INFINITY), None, Some(2.0), Some(f32::NAN)];
+        let rows = RecordBatch::try_new(
+            testing::schema(&columns),
+            vec![
+                Arc::new(Float64Array::from_iter(doubles)),
+                Arc::new(Float32Array::from_iter(floats)),
+            ],
+        );
+        let rows = rows.unwrap();
+        let mut table = table(&[(NULL, "n/a")]);
+        table.schema = rows.schema();
+        let json = [
+            r#"{"d":"NaN","f":"-Infinity"}"#,
+            r#"{"d":1.5,"f":null}"#,
+            r#"{"d":"Infinity","f":2.0}"#,
+            r#"{"d":null,"f":"NaN"}"#,
+        ];
+        let csv = ["NaN,-Infinity", "1.5,n/a", "Infinity,2.0", "n/a,NaN"];
+        let (as_json, as_csv) = (("format", "json"), ("format", "csv"));
+        for (format, expected, options) in [
+            (TextFormat::json(&table, &[0, 1]), json, &[as_json][..]),
+            (
+                TextFormat::csv(&table, &[0, 1]),
+                csv,
+                &[as_csv, (NULL, "n/a")][..],
+            ),
+        ] {
+            let records = format.unwrap().rows(&rows).unwrap();
+            let records: Vec<&str> = records
+                .iter()
+                .map(|record| std::str::from_utf8(record.unwrap()).unwrap())
+                .collect();
+            assert_eq!(records, expected);
+            let decoded = testing::decoder(&columns, options)
+                .decode(&testing::records(records))
+                .unwrap();
+            assert_eq!(decoded.batch, rows, "{options:?}");
         }
     }
 

@@ -4,7 +4,7 @@ use crate::catalog::definition::Registered;
 use crate::catalog::keeper::{self, Duties, Keeper, Tools};
 use crate::catalog::memory::MemoryCatalog;
 use crate::catalog::{Catalog, CrawlerSpec, Definition};
-use crate::cli::{DEAD_LETTERS, Job};
+use crate::cli::Job;
 use crate::clock::{Clock, ManualClock};
 use crate::epoch::{self, Claim, Coordinator, EpochStore, Mode, NoHook, Owner};
 use crate::error::{Error, Result};
@@ -391,7 +391,7 @@ impl World {
             let marks = seen.marks(&table.name).into_iter();
             success_files
                 .extend(marks.map(|file| json!({"table": table.name, "file": file}).to_string()));
-            if table.name == DEAD_LETTERS {
+            if table.name == sink::dead_letters::NAME {
                 dead_letters = rows.iter().map(|row| letter(row)).collect::<Result<_>>()?;
             } else {
                 tables.insert(table.name.clone(), rows);

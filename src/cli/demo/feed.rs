@@ -61,7 +61,10 @@ impl Feed {
                     let all = u64::MAX;
                     generate::to_kafka(&servers, system, events, all, Some(rate), &mut |_| {})
                 }
-                Fed::Files => generate::to_new_files(&entries, system, events, rate, Some(rate)),
+                Fed::Files => {
+                    let nobody = &mut |_| {};
+                    generate::to_new_files(&entries, system, events, rate, Some(rate), nobody)
+                }
             };
             if let Err(error) = sent {
                 warn!("the generator has ended: {error}");

@@ -44,7 +44,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     lake: Option<PathBuf>,
     /// Where health, metrics and the page are served, or `off`. Default 127.0.0.1:9090, where that is free.
-    #[arg(long, value_name = "ADDR|off")]
+    #[arg(long, env = "TRIBUTARY_HTTP", value_name = "ADDR|off")]
     http: Option<String>,
 }
 
