@@ -1,7 +1,7 @@
 //! Flink's types for a plan that DataFusion made.
 
 use crate::sql::functions::{self, Cast, type_name};
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue, plan_datafusion_err, plan_err};
@@ -55,6 +55,7 @@ fn with_schema_of_inputs(plan: LogicalPlan) -> Result<LogicalPlan> {
 /// Flink's, LIKE has no escape character of its own, and a CAST that Flink does not have is refused.
 fn before(mut expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     doubles(must_agree(&mut expr), schema);
+    times(compared(&mut expr), schema);
     Ok(match expr {
         Expr::Literal(ScalarValue::Int64(Some(value)), metadata) => match i32::try_from(value) {
             Ok(value) => Transformed::yes(Expr::Literal(ScalarValue::Int32(Some(value)), metadata)),
@@ -129,6 +130,33 @@ fn doubles(exprs: Vec<&mut Expr>, schema: &DFSchema) {
     let all = exprs.into_iter().zip(&types);
     for (expr, _) in all.filter(|(_, of)| of.is_decimal()) {
         *expr = cast(std::mem::take(expr), DataType::Float64);
+    }
+}
+
+/// The parts of a comparison.
+fn compared(expr: &mut Expr) -> Vec<&mut Expr> {
+    match expr {
+        Expr::BinaryExpr(BinaryExpr { op, .. }) if !op.supports_propagation() => Vec::new(),
+        Expr::BinaryExpr(_) | Expr::Between(_) | Expr::InList(_) => must_agree(expr),
+        _ => Vec::new(),
+    }
+}
+
+/// A text beside a time is read with microseconds; DataFusion would make nanoseconds of both, which end in 2262.
+fn times(exprs: Vec<&mut Expr>, schema: &DFSchema) {
+    let types = exprs.iter().map(|expr| expr.get_type(schema));
+    let Ok(types) = types.collect::<Result<Vec<_>>>() else {
+        return;
+    };
+    let zone = types.iter().find_map(|of| match of {
+        DataType::Timestamp(unit, zone) if *unit != TimeUnit::Nanosecond => Some(zone.clone()),
+        _ => None,
+    });
+    let Some(zone) = zone else { return };
+    let all = exprs.into_iter().zip(&types);
+    for (expr, _) in all.filter(|(_, of)| of.is_string()) {
+        let time = DataType::Timestamp(TimeUnit::Microsecond, zone.clone());
+        *expr = cast(std::mem::take(expr), time);
     }
 }
 
