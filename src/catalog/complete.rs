@@ -7,7 +7,7 @@
 use crate::error::{Error, Result};
 use crate::sink::{TableSpec, folder_values};
 use crate::sql::connectors::filesystem::{DELAY, TIMESTAMP_FORMATTER, TIMESTAMP_PATTERN, TRIGGER};
-use crate::sql::functions::Pattern;
+use crate::sql::functions::{Pattern, Reading};
 use crate::time::EventTime;
 use chrono::{Days, Months, NaiveDate, NaiveDateTime, TimeDelta};
 
@@ -106,7 +106,7 @@ impl Extractor {
         let local = match &self.formatter {
             None => lenient(&text),
             Some(formatter) => formatter
-                .parse(&text)
+                .parse(&text, Reading::Strict)
                 .and_then(chrono::DateTime::from_timestamp_micros)
                 .map(|at| at.naive_utc()),
         };

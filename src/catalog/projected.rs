@@ -9,7 +9,7 @@ use super::{PROJECTION_ENABLED, hive};
 use crate::plan::{Graph, Origin};
 use crate::sink::escaped;
 use crate::sql::connectors::filesystem::{INTERVAL_UNITS as UNITS, PROJECTION};
-use crate::sql::functions::Pattern;
+use crate::sql::functions::{Pattern, Reading};
 use crate::sql::refusal::{Parsed, Refusal};
 use crate::sql::types::flink_name;
 use crate::sql::{ColumnKind, OptionValue, Place, Table, values};
@@ -313,7 +313,7 @@ impl<'a> Column<'a> {
             if is_relative(text) {
                 return Ok(None);
             }
-            let moment = pattern.parse(text);
+            let moment = pattern.parse(text, Reading::Strict);
             moment.map(Some).ok_or_else(|| {
                 self.refuse(
                     "range",

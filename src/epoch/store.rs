@@ -366,16 +366,16 @@ impl EpochStore {
         }
         let unreadable = |error| {
             Error::job(format!(
-                "{}: {path} is damaged and cannot be read as a checkpoint: bring it back as it was, or {BEGIN_ANEW}",
-                self.at.url
+                "{} is damaged and cannot be read as a checkpoint: bring it back as it was, or {BEGIN_ANEW}",
+                self.at.place_of(path)
             ))
             .caused_by(error)
         };
         let Versioned { version } = serde_json::from_slice(bytes).map_err(unreadable)?;
         if version != VERSION {
             return Err(Error::job(format!(
-                "{}: {path} has format version {version}, and this Tributary knows {VERSION}: run the version that wrote it",
-                self.at.url
+                "{} has format version {version}, and this Tributary knows {VERSION}: run the version that wrote it",
+                self.at.place_of(path)
             )));
         }
         serde_json::from_slice(bytes).map_err(unreadable)
@@ -383,8 +383,8 @@ impl EpochStore {
 
     fn lost(&self, path: &Path) -> Error {
         Error::job(format!(
-            "{}: {path} is missing, and the latest epoch needs it: bring it back, or {BEGIN_ANEW}",
-            self.at.url
+            "{} is missing, and the latest epoch needs it: bring it back, or {BEGIN_ANEW}",
+            self.at.place_of(path)
         ))
     }
 }

@@ -89,7 +89,7 @@ pub fn explain(url: &str, object: &Path, error: StoreError) -> Error {
         },
         other => other,
     };
-    let place = format!("{url}: {object}");
+    let place = super::place_of(url, object);
     let kind = io_kind(&error);
     match (&error, kind) {
         (StoreError::NotFound { .. }, _) => {

@@ -73,14 +73,28 @@ impl Located {
 
     /// The folder on this machine's disk, where that is what it is.
     pub fn on_disk(&self) -> Option<PathBuf> {
-        let local = self.url.starts_with("file://") || !self.url.contains("://");
-        local.then(|| PathBuf::from("/").join(self.path.as_ref()))
+        is_on_disk(&self.url).then(|| PathBuf::from("/").join(self.path.as_ref()))
+    }
+
+    /// Where an object lies, for messages.
+    pub fn place_of(&self, object: &Path) -> String {
+        place_of(&self.url, object)
     }
 
     /// Says what a failure of the store means for the job, naming the URL and the object.
     pub fn explain(&self, object: &Path, error: object_store::Error) -> Error {
         explain(&self.url, object, error)
     }
+}
+
+fn is_on_disk(url: &str) -> bool {
+    url.starts_with("file://") || !url.contains("://")
+}
+
+/// Where an object lies in the store of a URL, for messages: the path of a file as one may type it.
+pub fn place_of(url: &str, object: &Path) -> String {
+    let root = if is_on_disk(url) { "/" } else { "" };
+    format!("{url}: {root}{object}")
 }
 
 /// Opens the store that a URL or a local path leads to, and says where in it that is.
@@ -287,5 +301,17 @@ mod tests {
             "lake/a/dt=2024-01-01/x"
         );
         assert_eq!(lake.folder("a").child("b").as_ref(), "lake/a/b");
+    }
+
+    #[test]
+    fn a_file_is_named_as_one_may_type_it() {
+        for (url, expected) in [
+            ("/x", "/x: /x/a"),
+            ("file:///x", "file:///x: /x/a"),
+            ("memory://m/x", "memory://m/x: x/a"),
+        ] {
+            let folder = open(url).unwrap();
+            assert_eq!(folder.place_of(&folder.child("a")), expected);
+        }
     }
 }

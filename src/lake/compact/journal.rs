@@ -250,12 +250,12 @@ pub(super) async fn read<T: DeserializeOwned>(at: &Located, path: &Path) -> Resu
         Ok(got) => got.bytes().await.map_err(|error| at.explain(path, error))?,
     };
     let unreadable =
-        |error| Error::data(format!("{}: {path} cannot be read", at.url)).caused_by(error);
+        |error| Error::data(format!("{} cannot be read", at.place_of(path))).caused_by(error);
     let Versioned { version } = serde_json::from_slice(&bytes).map_err(unreadable)?;
     if version != VERSION {
         return Err(Error::job(format!(
-            "{}: {path} has format version {version}, and this Tributary knows {VERSION}: run the version that wrote it",
-            at.url
+            "{} has format version {version}, and this Tributary knows {VERSION}: run the version that wrote it",
+            at.place_of(path)
         )));
     }
     serde_json::from_slice(&bytes).map(Some).map_err(unreadable)

@@ -250,9 +250,9 @@ impl Compaction {
             }
             journal.still_own().await?;
             return Err(Error::data(format!(
-                "{}: {path} is missing, and the compaction that was broken off needs it: bring it back. Until then the tables are as they \
+                "{} is missing, and the compaction that was broken off needs it: bring it back. Until then the tables are as they \
                  are, and the catalog may lead to {}",
-                self.lake.url,
+                self.lake.place_of(&path),
                 journal.aside()
             )));
         };

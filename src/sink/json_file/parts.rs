@@ -130,7 +130,7 @@ impl Parts {
         let failed = |error| self.failed("reading", path, error);
         let bytes = self.store.get(path).await.map_err(failed)?;
         let bytes = bytes.bytes().await.map_err(failed)?;
-        Part::of_bytes(&format!("{}: {path}", self.url), &bytes)
+        Part::of_bytes(&crate::store::place_of(&self.url, path), &bytes)
     }
 
     fn failed(&self, doing: &str, path: &Path, error: object_store::Error) -> Error {

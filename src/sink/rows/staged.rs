@@ -5,7 +5,7 @@ use super::super::{SinkContext, TableSpec, Token};
 use super::Mark;
 use crate::epoch::{read_rows, write_rows};
 use crate::error::{Error, Result};
-use crate::store::is_missing;
+use crate::store::{is_missing, place_of};
 use arrow::array::RecordBatch;
 use futures::TryStreamExt;
 use object_store::path::Path;
@@ -118,7 +118,7 @@ impl Folder {
             Err(error) if is_missing(&error) => return Ok(None),
             Err(error) => return Err(self.failed("reading", &path, error)),
         };
-        let place = format!("{}: {path}", self.url);
+        let place = place_of(&self.url, &path);
         let read = tokio::task::spawn_blocking(move || read_rows(&place, bytes)).await;
         read.map_err(|error| Error::bug("reading staged rows").caused_by(error))?
             .map(Some)

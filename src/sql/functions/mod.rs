@@ -42,7 +42,7 @@ pub use decimal_exact::{exact, may_be_too_long};
 pub(crate) use decimal_text::{decimal, decimal_text, floating};
 pub use fields::{field, is_field};
 pub use maps::multiset;
-pub(crate) use pattern::Pattern;
+pub(crate) use pattern::{Pattern, Reading};
 pub use row_number::{ROW_NUMBER, row_number};
 pub use windows::{Bound, WindowBound, window_bound};
 

@@ -37,6 +37,17 @@ enum Field {
     Fraction,
 }
 
+/// How far a text may be off its pattern.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reading {
+    Strict,
+    /// As Java's DateTimeFormatter: a month may have 31 days, the last of which are its last one.
+    Smart,
+    /// As Java's SimpleDateFormat: numbers may have fewer digits or more, what a unit has too many of runs over into the next one, and what stands
+    /// behind is passed over.
+    Lenient,
+}
+
 const SECOND: i64 = 1_000_000;
 const MINUTE: i64 = 60 * SECOND;
 const HOUR: i64 = 60 * MINUTE;
@@ -120,7 +131,7 @@ impl Pattern {
     }
 
     /// The moment that a text names, in microseconds since 1970, or none when it does not follow the pattern.
-    pub(crate) fn parse(&self, text: &str) -> Option<i64> {
+    pub(crate) fn parse(&self, text: &str, reading: Reading) -> Option<i64> {
         let mut parts = Parts::default();
         let mut rest = text;
         for (i, piece) in self.pieces.iter().enumerate() {
@@ -128,14 +139,15 @@ impl Pattern {
                 Piece::Literal(literal) => rest = rest.strip_prefix(literal.as_str())?,
                 Piece::Field(field, count) => {
                     let followed = matches!(self.pieces.get(i + 1), Some(Piece::Field(..)));
-                    rest = field.read(rest, *count, followed, &mut parts)?;
+                    rest = field.read(rest, *count, followed, reading, &mut parts)?;
                 }
             }
         }
-        if rest.is_empty() {
-            parts.moment()
-        } else {
-            None
+        match reading {
+            Reading::Lenient => parts.rolled_over(),
+            _ if !rest.is_empty() => None,
+            Reading::Strict => parts.moment(),
+            Reading::Smart => parts.clamped().moment(),
         }
     }
 }
@@ -246,8 +258,14 @@ impl Field {
         text: &'a str,
         count: usize,
         followed: bool,
+        reading: Reading,
         parts: &mut Parts,
     ) -> Option<&'a str> {
+        let lenient = reading == Reading::Lenient;
+        let text = match lenient {
+            true => text.trim_start_matches([' ', '\t']),
+            false => text,
+        };
         if self == Field::HalfDay {
             let half = text.get(..2)?;
             parts.afternoon = Some(match half.to_ascii_uppercase().as_str() {
@@ -272,7 +290,7 @@ impl Field {
             }
             return Some(&text[short(&names[at]).len()..]);
         }
-        let exact = followed || count > 1 || self == Field::Fraction;
+        let exact = followed || !lenient && (count > 1 || self == Field::Fraction);
         let most = match self {
             Field::Year if count != 2 && !followed => 9,
             _ if exact => count,
@@ -288,7 +306,12 @@ impl Field {
             return None;
         }
         let number: u32 = text[..digits].parse().ok()?;
-        parts.set(self, number, digits, count);
+        if lenient && self == Field::Fraction {
+            // There it is a number of milliseconds.
+            parts.micros = number.checked_mul(1000)?;
+        } else {
+            parts.set(self, number, digits, count);
+        }
         Some(&text[digits..])
     }
 }
@@ -332,7 +355,7 @@ impl Default for Parts {
 impl Parts {
     fn set(&mut self, field: Field, number: u32, digits: usize, count: usize) {
         match field {
-            Field::Year if count == 2 => self.year = 2000 + number as i32,
+            Field::Year if count == 2 && digits == 2 => self.year = 2000 + number as i32,
             Field::Year => self.year = number as i32,
             Field::Month => self.month = number,
             Field::Day => self.day = number,
@@ -360,13 +383,50 @@ impl Parts {
             Some(day) => NaiveDate::from_yo_opt(self.year, day)?,
             None => NaiveDate::from_ymd_opt(self.year, self.month, self.day)?,
         };
-        let hour = match (self.hour12, self.afternoon) {
+        let at = date.and_hms_micro_opt(self.hour(), self.minute, self.second, self.micros)?;
+        Some(at.and_utc().timestamp_micros())
+    }
+
+    fn hour(&self) -> u32 {
+        match (self.hour12, self.afternoon) {
             (Some(hour), Some(true)) => hour + 12,
             (Some(hour), _) => hour,
             (None, _) => self.hour,
+        }
+    }
+
+    /// With the last day of its month for one that it does not have, up to the 31st.
+    fn clamped(mut self) -> Parts {
+        let exists = |day: &u32| NaiveDate::from_ymd_opt(self.year, self.month, *day).is_some();
+        if self.day <= 31 {
+            self.day = (1..=self.day).rev().find(exists).unwrap_or(self.day);
+        }
+        self
+    }
+
+    /// Day 32 is in the next month, month 13 in the next year.
+    fn rolled_over(&self) -> Option<i64> {
+        let (month, day) = match self.day_of_year {
+            Some(day) => (1, day),
+            None => (self.month, self.day),
         };
-        let at = date.and_hms_micro_opt(hour, self.minute, self.second, self.micros)?;
-        Some(at.and_utc().timestamp_micros())
+        let months = i64::from(self.year) * 12 + i64::from(month) - 1;
+        let year = i32::try_from(months.div_euclid(12)).ok()?;
+        let first = NaiveDate::from_ymd_opt(year, months.rem_euclid(12) as u32 + 1, 1)?;
+        let days = i64::from(first.to_epoch_days()) + i64::from(day) - 1;
+        let units = [
+            (self.hour(), HOUR),
+            (self.minute, MINUTE),
+            (self.second, SECOND),
+            (self.micros, 1),
+        ];
+        let of_day: i64 = units
+            .iter()
+            .map(|&(count, size)| i64::from(count) * size)
+            .sum();
+        let micros = days.checked_mul(DAY)?.checked_add(of_day)?;
+        // What has no date is none.
+        DateTime::from_timestamp_micros(micros).map(|at| at.timestamp_micros())
     }
 }
 
@@ -424,7 +484,9 @@ mod tests {
             ("yyyy-MM-dd", "2024-03-05 ", None),
             ("yyyy-MM-dd", "24-3-5", None),
         ] {
-            let micros = Pattern::compile(pattern).unwrap().parse(text);
+            let micros = Pattern::compile(pattern)
+                .unwrap()
+                .parse(text, Reading::Strict);
             let shown = micros.map(|micros| {
                 let at = DateTime::from_timestamp_micros(micros).unwrap();
                 at.format("%Y-%m-%d %H:%M:%S").to_string()

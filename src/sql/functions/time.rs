@@ -1,8 +1,8 @@
 //! Dates and timestamps. The session's zone is UTC.
 
 use super::Takes::{Int, Long, Text, Time, TimeOrText};
-use super::pattern::Pattern;
-use super::time_text::{read_leniently, read_plain, read_timestamp};
+use super::pattern::{Pattern, Reading};
+use super::time_text::{read_plain, read_timestamp};
 use super::{Function, Gives, Values, column, numbers, text_rows, texts, type_name};
 use arrow::array::{
     Array, ArrayRef, AsArray, Date32Array, Int64Array, StringArray, StringBuilder,
@@ -50,9 +50,7 @@ pub(super) fn functions() -> Vec<Function> {
         Function::new("date_format", &[TimeOrText, Text], text(), date_format),
         Function::new("from_unixtime", &[Long, Text], text(), from_unixtime).optional(1),
         Function::new("unix_timestamp", &[Text, Text], bigint(), |args| {
-            let moments = parsed(args, |text| {
-                Some(i128::from(read_leniently(text)?) * 1_000_000_000)
-            })?;
+            let moments = parsed(args, |text, pattern| pattern.parse(text, Reading::Lenient))?;
             let seconds = moments.into_iter().map(|moment| match moment {
                 Moment::Null => None,
                 // Flink's documented answer to a text that it cannot read.
@@ -63,8 +61,13 @@ pub(super) fn functions() -> Vec<Function> {
         })
         .optional(1),
         Function::new("to_timestamp", &[Text, Text], timestamp(), |args| {
-            let millis = parsed(args, read_plain)?.into_iter();
-            let millis = millis.map(|moment| match moment {
+            let by_pattern = args.args.len() > 1;
+            let moments = parsed(args, |text, pattern| {
+                let found = by_pattern.then(|| pattern.parse(text, Reading::Smart));
+                // Flink tries its own form behind that of the pattern.
+                found.flatten().or_else(|| micros_of(read_plain(text)?))
+            })?;
+            let millis = moments.into_iter().map(|moment| match moment {
                 Moment::At(micros) => Some(micros.div_euclid(1000)),
                 Moment::Null | Moment::Unreadable => None,
             });
@@ -76,8 +79,12 @@ pub(super) fn functions() -> Vec<Function> {
             &[Text, Text],
             Gives::Type(DataType::Date32),
             |args| {
-                let days = parsed(args, read_timestamp)?.into_iter();
-                let days = days.map(|moment| match moment {
+                let by_pattern = args.args.len() > 1;
+                let moments = parsed(args, |text, pattern| match by_pattern {
+                    true => pattern.parse(text, Reading::Lenient),
+                    false => micros_of(read_timestamp(text)?),
+                })?;
+                let days = moments.into_iter().map(|moment| match moment {
                     Moment::At(micros) => Some(micros.div_euclid(1000 * MILLIS_OF_DAY) as i32),
                     Moment::Null | Moment::Unreadable => None,
                 });
@@ -164,10 +171,13 @@ fn date_format(args: &ScalarFunctionArgs) -> Result<ArrayRef> {
     let nanos = given.as_primitive_opt::<TimestampNanosecondType>();
     let moments = match given.as_string_opt::<i32>() {
         // A text that cannot be read is NULL, and a fraction is passed over.
-        Some(texts) => texts
-            .iter()
-            .map(|text| read_leniently(text?)?.checked_mul(1_000_000))
-            .collect(),
+        Some(texts) => {
+            let usual = compiled(DEFAULT_PATTERN)?;
+            let moments = texts.iter();
+            moments
+                .map(|text| usual.parse(text?, Reading::Lenient))
+                .collect()
+        }
         None => micros(args, 0)?,
     };
     format_column(args, &moments, nanos, &Patterns::new(args, 1)?)
@@ -232,28 +242,30 @@ enum Moment {
     At(i64),
 }
 
-/// The text of the first argument, read by the pattern of the second.
-/// Texts as moments: by the pattern, or as `plain` reads them where there is none.
-fn parsed(args: &ScalarFunctionArgs, plain: fn(&str) -> Option<i128>) -> Result<Vec<Moment>> {
+fn micros_of(nanos: i128) -> Option<i64> {
+    i64::try_from(nanos.div_euclid(1000)).ok()
+}
+
+/// The texts of the first argument as moments in microseconds; the pattern is that of the second, or Flink's own where there is none.
+fn parsed(
+    args: &ScalarFunctionArgs,
+    read: impl Fn(&str, &Pattern) -> Option<i64>,
+) -> Result<Vec<Moment>> {
     let values = texts(args, 0)?;
-    let by_pattern = args.args.len() > 1;
     let patterns = Patterns::new(args, 1)?;
     (0..args.number_rows)
         .map(|row| {
             let Some(text) = values.get(row) else {
                 return Ok(Moment::Null);
             };
-            let read = if !by_pattern {
-                plain(text).map(|nanos| nanos.div_euclid(1000) as i64)
-            } else if let Some(pattern) = &patterns.constant {
-                pattern.parse(text)
-            } else {
-                match patterns.of_row(row)? {
-                    Some(pattern) => pattern.parse(text),
+            let found = match &patterns.constant {
+                Some(pattern) => read(text, pattern),
+                None => match patterns.of_row(row)? {
+                    Some(pattern) => read(text, &pattern),
                     None => return Ok(Moment::Null),
-                }
+                },
             };
-            Ok(read.map_or(Moment::Unreadable, Moment::At))
+            Ok(found.map_or(Moment::Unreadable, Moment::At))
         })
         .collect()
 }
@@ -501,6 +513,26 @@ mod tests {
             ("UNIX_TIMESTAMP('2024-13-05 14:07:09')", "1736086029"),
             ("UNIX_TIMESTAMP('2024-03-05 14:07:99')", "1709647719"),
             ("UNIX_TIMESTAMP('2024-03-05')", "-9223372036854775808"),
+            (
+                "UNIX_TIMESTAMP('2024-03-05 14:07:09.123', 'yyyy-MM-dd HH:mm:ss')",
+                "1709647629",
+            ),
+            ("TO_DATE('2024-03-05 10:00:00', 'yyyy-MM-dd')", "2024-03-05"),
+            ("TO_DATE('2024-3-5', 'yyyy-MM-dd')", "2024-03-05"),
+            ("TO_DATE('5.3.2024', 'yyyy-MM-dd')", "NULL"),
+            (
+                "TO_TIMESTAMP('2024-02-30', 'yyyy-MM-dd')",
+                "2024-02-29 00:00:00.000",
+            ),
+            ("TO_TIMESTAMP('2024-02-32', 'yyyy-MM-dd')", "NULL"),
+            (
+                "TO_TIMESTAMP('2024-03-05 14:07:09.123', 'yyyy-MM-dd HH:mm:ss')",
+                "2024-03-05 14:07:09.123",
+            ),
+            (
+                "TO_TIMESTAMP('2024-03-05 14:07:09', 'yyyy-MM-dd''T''HH:mm:ss')",
+                "2024-03-05 14:07:09.000",
+            ),
             (
                 "EXTRACT(MILLISECOND FROM TIMESTAMP '2024-03-05 14:07:09.123456')",
                 "123",

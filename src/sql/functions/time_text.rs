@@ -105,27 +105,6 @@ pub(super) fn read_plain(text: &str) -> Option<i128> {
     Some(seconds * 1_000_000_000 + nanos)
 }
 
-/// A text as Java's lenient SimpleDateFormat reads `yyyy-MM-dd HH:mm:ss`, in seconds since 1970: what a unit has too many of runs over into
-/// the next one (February 30 is March 1), and what stands behind the seconds is passed over.
-pub(super) fn read_leniently(text: &str) -> Option<i64> {
-    let mut rest = text;
-    let mut numbers = [0_i64; 6];
-    for (number, before) in numbers.iter_mut().zip(["", "-", "-", " ", ":", ":"]) {
-        rest = rest.strip_prefix(before)?.trim_start_matches([' ', '\t']);
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        *number = i64::from(rest[..digits].parse::<i32>().ok()?);
-        rest = &rest[digits..];
-    }
-    let [year, month, day, hour, minute, second] = numbers;
-    let months = year * 12 + month - 1;
-    let year = i32::try_from(months.div_euclid(12)).ok()?;
-    let first = NaiveDate::from_ymd_opt(year, months.rem_euclid(12) as u32 + 1, 1)?;
-    let days = i64::from(first.to_epoch_days()) + day - 1;
-    let seconds = days * 86_400 + hour * 3_600 + minute * 60 + second;
-    // What has no date is none.
-    DateTime::from_timestamp(seconds, 0).map(|at| at.timestamp())
-}
-
 /// A date, alone or with a time behind a space or a `T`, as nanoseconds since 1970; a `Z` at the end is passed over.
 pub(super) fn read_timestamp(text: &str) -> Option<i128> {
     let text = text.trim();
