@@ -1,12 +1,13 @@
 //! Tables that are written where their own rows come from: the job would read again what it wrote, without an end.
 
-use super::definition::{Job, location};
-use super::preflight::Findings;
+use super::definition::Job;
+use super::preflight::{Findings, folder};
 use crate::plan::{Graph, NodeId, Op, Scan};
 use crate::sink::dead_letters;
 use crate::sql::options::DEAD_LETTERS;
 use crate::sql::refusal::Refusal;
-use crate::sql::{Options, Place, Table};
+use crate::sql::{Place, Table};
+use crate::store::below;
 use std::collections::BTreeSet;
 
 /// Refuses tables whose files would be read by what writes them.
@@ -36,22 +37,10 @@ pub fn find(job: Job<'_>, found: &mut Findings) {
     }
 }
 
-fn folder(options: &Options) -> Option<String> {
-    if options.get("connector") != Some("filesystem") {
-        return None;
-    }
-    options.get("path").map(location)
-}
-
 /// Whether who reads the files of `folder` reads those of `target` too: names that begin with `_` or `.` are passed over.
 fn is_read(target: &str, folder: &str) -> bool {
-    let Some(below) = target.strip_prefix(folder.trim_end_matches('/')) else {
-        return false;
-    };
-    below.is_empty()
-        || below
-            .strip_prefix('/')
-            .is_some_and(|below| !below.split('/').any(|name| name.starts_with(['_', '.'])))
+    below(target, folder)
+        .is_some_and(|below| !below.split('/').any(|name| name.starts_with(['_', '.'])))
 }
 
 /// The tables whose rows, or dead letters, come to a table that is written.

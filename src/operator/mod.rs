@@ -38,18 +38,19 @@ use std::sync::Arc;
 
 /// Columns that no job sees.
 pub mod hidden {
+    use crate::sql::names::HIDDEN;
     use arrow::datatypes::{DataType, Field, FieldRef, Schema};
     use std::sync::Arc;
 
     /// Int32: which split the row came from, an index into the engine's list of splits.
-    pub const SPLIT: &str = "__split";
+    pub const SPLIT: &str = HIDDEN[0];
     /// Int64: the Kafka offset, or the record's number in its file.
-    pub const OFFSET: &str = "__offset";
+    pub const OFFSET: &str = HIDDEN[1];
     /// Int64, never NULL: the source's watermark just before this row, in milliseconds.
-    pub const WATERMARK: &str = "__watermark";
+    pub const WATERMARK: &str = HIDDEN[2];
     /// Int8: what a row does to the result (see `changes::Kind`). The last column, and only where results change; never beside
     /// the others, which end before the first operator that changes its mind.
-    pub const KIND: &str = "__kind";
+    pub const KIND: &str = HIDDEN[3];
 
     /// Those that say where a row came from, in the order in which they stand at the end of a batch.
     pub fn fields() -> Vec<FieldRef> {
@@ -65,17 +66,12 @@ pub mod hidden {
     /// How many there are.
     pub const COUNT: usize = 3;
 
-    /// Whether this is the name of one of them, which no column of a job may have.
-    pub fn is_hidden(name: &str) -> bool {
-        [SPLIT, OFFSET, WATERMARK, KIND].contains(&name)
-    }
-
     /// How many columns stand before the hidden ones: all of them, where there are none.
     pub fn visible(schema: &Schema) -> usize {
         schema
             .fields()
             .iter()
-            .position(|field| is_hidden(field.name()))
+            .position(|field| HIDDEN.contains(&field.name().as_str()))
             .unwrap_or(schema.fields().len())
     }
 

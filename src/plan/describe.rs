@@ -4,7 +4,9 @@ use super::rules::cast_target;
 use super::{Rank, Window};
 use crate::operator::guard::Guarded;
 use crate::operator::operation::Operation;
-use crate::sql::functions::{Choices, WindowBound, is_division, is_field, type_name};
+use crate::sql::functions::{
+    Choices, WindowBound, exact_operator, is_division, is_field, type_name,
+};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::expressions::{
@@ -88,10 +90,11 @@ fn text(expr: &Arc<dyn PhysicalExpr>, outer: u8) -> String {
         return infix(binary.left(), binary.op(), binary.right(), outer);
     }
     if let Some(call) = expr.downcast_ref::<ScalarFunctionExpr>() {
+        let division = is_division(call.fun()).then_some(Operator::Divide);
         if let [left, right] = call.args()
-            && is_division(call.fun())
+            && let Some(op) = division.or_else(|| exact_operator(call.fun()))
         {
-            return infix(left, &Operator::Divide, right, outer);
+            return infix(left, &op, right, outer);
         }
         return call_text(call);
     }

@@ -49,6 +49,10 @@ impl Source for Registered {
         self.inner.discover()
     }
 
+    fn renamed(&self, split: Split) -> Split {
+        self.inner.renamed(split)
+    }
+
     fn restored(&mut self) {
         self.inner.restored();
     }

@@ -3,7 +3,6 @@
 use super::refusal::{Parsed, Refusal, did_you_mean};
 use super::types::flink_name;
 use super::{ColumnKind, Place, Table, View};
-use crate::operator::hidden;
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::sql::sqlparser::ast::Ident;
 use std::collections::BTreeMap;
@@ -135,9 +134,12 @@ pub fn check_unique(names: &[Ident]) -> Parsed<()> {
     Ok(())
 }
 
+/// The columns that rows carry out of sight while a job runs.
+pub const HIDDEN: [&str; 4] = ["__split", "__offset", "__watermark", "__kind"];
+
 /// Columns with the names of hidden ones would be taken for those.
 pub fn refuse_hidden(name: &str, place: Place) -> Parsed<()> {
-    match hidden::is_hidden(name) {
+    match HIDDEN.contains(&name) {
         true => Err(
             Refusal::new(place, format!("no column can be called '{name}'"))
                 .hint("rows carry a hidden column of this name: give it another name"),

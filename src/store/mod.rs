@@ -97,6 +97,12 @@ pub fn place_of(url: &str, object: &Path) -> String {
     format!("{url}: {root}{object}")
 }
 
+/// What of a path or URL is below a folder: nothing for the folder itself, else it begins with a slash.
+pub fn below<'a>(path: &'a str, folder: &str) -> Option<&'a str> {
+    let below = path.strip_prefix(folder.trim_end_matches('/'))?;
+    (below.is_empty() || below.starts_with('/')).then_some(below)
+}
+
 /// Opens the store that a URL or a local path leads to, and says where in it that is.
 pub type StoreOpener = Arc<dyn Fn(&str) -> Result<(Arc<dyn ObjectStore>, Path)> + Send + Sync>;
 
@@ -301,6 +307,20 @@ mod tests {
             "lake/a/dt=2024-01-01/x"
         );
         assert_eq!(lake.folder("a").child("b").as_ref(), "lake/a/b");
+    }
+
+    #[test]
+    fn a_folder_beside_another_is_not_below_it() {
+        for (path, folder, expected) in [
+            ("/x/in/a", "/x/in/", Some("/a")),
+            ("/x/in", "/x/in", Some("")),
+            ("/x/in2/a", "/x/in", None),
+            ("s3://b/lake/t", "s3://b/lake/", Some("/t")),
+            ("s3://b/lake", "s3://b/lake", Some("")),
+            ("s3://b/lakes", "s3://b/lake", None),
+        ] {
+            assert_eq!(below(path, folder), expected, "{path} in {folder}");
+        }
     }
 
     #[test]

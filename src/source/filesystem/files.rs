@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::source::FileFacts;
-use crate::store::place;
+use crate::store::{below, place};
 use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -29,10 +29,6 @@ pub(super) struct File {
 impl Folder {
     /// The name of a file in this folder that was named by another spelling of it: `./in`, `/x/in` and `file:///x/in` may be the same.
     pub fn spelled_anew(&self, name: &str) -> Option<Arc<str>> {
-        fn below<'a>(name: &'a str, folder: &str) -> Option<&'a str> {
-            let below = name.strip_prefix(folder.trim_end_matches('/'))?;
-            (below.is_empty() || below.starts_with('/')).then_some(below)
-        }
         if below(name, &self.shown).is_some() {
             return None;
         }

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 /// The digits of the largest DECIMAL, and how many Flink keeps behind the point when a result is too long for it.
 pub(super) const MOST: i32 = 38;
-pub(super) const KEPT: i32 = 6;
+const KEPT: i32 = 6;
 
 /// `left / right`.
 pub fn divide(left: Expr, right: Expr) -> Expr {
@@ -125,7 +125,11 @@ pub(super) fn decimals(left: &DataType, right: &DataType) -> Option<[DataType; 2
 fn quotient_type((p1, s1): (u8, i8), (p2, s2): (u8, i8)) -> DataType {
     let scale = (i32::from(s1) + i32::from(p2) + 1).max(KEPT);
     let whole = i32::from(p1) - i32::from(s1) + i32::from(s2);
-    // Where both parts together are too long, digits behind the point are given up.
+    fitted(whole, scale)
+}
+
+/// The type of a result with so many digits before the point and behind it. Where both are too long together, those behind it are given up.
+pub(super) fn fitted(whole: i32, scale: i32) -> DataType {
     let scale = scale.min((MOST - whole).max(KEPT));
     DataType::Decimal128((whole + scale).min(MOST) as u8, scale as i8)
 }

@@ -3,7 +3,7 @@
 //! Arrow's operators fail there. In Flink digits behind the point are given up for those before it, down to six, and what is too long even so is
 //! NULL. Where every result fits, the operators stay Arrow's, which are quicker.
 
-use super::decimal::{KEPT, MOST, decimals, half_up};
+use super::decimal::{MOST, decimals, fitted, half_up};
 use super::math::rest_type;
 use super::{column, type_name};
 use arrow::array::{ArrayRef, AsArray, PrimitiveArray};
@@ -37,6 +37,11 @@ pub fn exact(left: Expr, op: Operator, right: Expr) -> Expr {
         signature: Signature::user_defined(Volatility::Immutable),
     })
     .call(vec![left, right])
+}
+
+/// Which operator a function stands for.
+pub fn exact_operator(function: &ScalarUDF) -> Option<Operator> {
+    Some(function.inner().downcast_ref::<Exact>()?.op)
 }
 
 /// How many digits, and how many of them behind the point, no result of an operator needs more of.
@@ -93,13 +98,7 @@ impl ScalarUDFImpl for Exact {
             return plan_err!("{} has two DECIMALs as operands", self.op);
         };
         match digits(self.op, (*p1, *s1), (*p2, *s2)) {
-            Some((precision, scale)) => {
-                // Where both parts together are too long, digits behind the point are given up.
-                let whole = precision - scale;
-                let scale = scale.min((MOST - whole).max(KEPT));
-                let precision = (whole + scale).min(MOST);
-                Ok(DataType::Decimal128(precision as u8, scale as i8))
-            }
+            Some((precision, scale)) => Ok(fitted(precision - scale, scale)),
             None => plan_err!("{} is no operator of DECIMALs", self.op),
         }
     }

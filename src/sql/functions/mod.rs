@@ -38,7 +38,7 @@ pub use cast_text::to_text;
 pub use choices::{Choices, choices};
 pub use conditional::not_null;
 pub use decimal::{divide, is_division, physical_divide};
-pub use decimal_exact::{exact, may_be_too_long};
+pub use decimal_exact::{exact, exact_operator, may_be_too_long};
 pub(crate) use decimal_text::{decimal, decimal_text, floating};
 pub use fields::{field, is_field};
 pub use maps::multiset;

@@ -69,15 +69,9 @@ fn timestampadd(args: &ScalarFunctionArgs) -> Result<ArrayRef> {
         match unit {
             Unit::Millis(size) => at.checked_add(count.checked_mul(size)?.checked_mul(1000)?),
             Unit::Months(size) => {
-                let at = DateTime::from_timestamp_micros(at)?;
-                let months = count.checked_mul(size)?;
-                let step = Months::new(u32::try_from(months.unsigned_abs()).ok()?);
-                let moved = if months < 0 {
-                    at.checked_sub_months(step)
-                } else {
-                    at.checked_add_months(step)
-                };
-                Some(moved?.timestamp_micros())
+                let at = DateTime::from_timestamp_micros(at)?.naive_utc();
+                let day = plus_months(at.date(), count.checked_mul(size)?)?;
+                Some(day.and_time(at.time()).and_utc().timestamp_micros())
             }
         }
     });
